@@ -1,0 +1,3 @@
+//! Allocation throughput.
+
+fn main() {}

@@ -1,0 +1,181 @@
+//! Plugins that are executables, and how to run them.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Child, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::{Attachment, Command, Error, ErrorObject, Invocation, Pending, Plugin, Success, json};
+
+/// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
+/// configuration's bytes on standard input, unchanged.
+#[derive(Clone, Debug)]
+pub struct ExecutedPlugin {
+    file: PathBuf,
+}
+
+impl ExecutedPlugin {
+    /// The plugin in `file`.
+    #[must_use]
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into() }
+    }
+
+    /// The first regular file named `kind` in the invocation's path.
+    ///
+    /// # Errors
+    /// [`Error::PluginNotFound`], also when `kind` is empty or has a `/`.
+    pub fn find(kind: &str, invocation: &Invocation) -> Result<Self, Error> {
+        let directories = &invocation.path;
+        if directories.is_empty() {
+            return Err(Error::PluginNotFound("no paths provided".to_owned()));
+        }
+        if kind.is_empty() {
+            return Err(Error::PluginNotFound("no plugin name provided".to_owned()));
+        }
+        if kind.contains('/') {
+            return Err(Error::PluginNotFound(format!("invalid plugin name: {kind}")));
+        }
+        let candidates = directories.iter().map(|directory| invocation.on_host(directory).join(kind));
+        match candidates.into_iter().find(|file| file.is_file()) {
+            Some(file) => Ok(Self { file }),
+            None => {
+                let searched: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
+                Err(Error::PluginNotFound(format!("failed to find plugin {kind:?} in path [{}]", searched.join(" "))))
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        command: Command,
+        attachment: Option<&Attachment>,
+        invocation: &Invocation,
+    ) -> Result<Vec<u8>, Error> {
+        let environment = delegate_environment(command, attachment, invocation);
+        let output = execute(&self.file, &environment, invocation.config.bytes())
+            .map_err(|error| silent_failure(&format!("fork/exec {}: {error}", self.file.display())))?;
+        // What a plugin says on the side is for the operator, whether it failed or not.
+        let _unwritable = io::stderr().write_all(&output.stderr);
+        if output.status.success() { Ok(output.stdout) } else { Err(failure(&output)) }
+    }
+}
+
+impl Plugin for ExecutedPlugin {
+    fn add(&self, attachment: &Attachment, invocation: &Invocation) -> Result<Pending, Error> {
+        let (plugin, attachment, invocation) = (self.clone(), attachment.clone(), invocation.clone());
+        let added = plugin
+            .run(Command::Add, Some(&attachment), &invocation)
+            .and_then(|stdout| Success::parse(&stdout, invocation.config.version()?));
+        match added {
+            Ok(success) => Ok(Pending::new(success, move || plugin.del(&attachment, &invocation))),
+            Err(error) => {
+                // The specification asks for it: a failed ADD may have left something. Its own error is the one to tell.
+                let _untold = plugin.del(&attachment, &invocation);
+                Err(error)
+            }
+        }
+    }
+
+    fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
+        self.run(Command::Del, Some(attachment), invocation).map(drop)
+    }
+
+    fn check(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
+        self.run(Command::Check, Some(attachment), invocation).map(drop)
+    }
+
+    fn status(&self, invocation: &Invocation) -> Result<(), Error> {
+        self.run(Command::Status, None, invocation).map(drop)
+    }
+
+    fn gc(&self, invocation: &Invocation) -> Result<(), Error> {
+        self.run(Command::Gc, None, invocation).map(drop)
+    }
+}
+
+fn delegate_environment(
+    command: Command,
+    attachment: Option<&Attachment>,
+    invocation: &Invocation,
+) -> BTreeMap<OsString, OsString> {
+    let mut environment: BTreeMap<OsString, OsString> = invocation.environment.iter().cloned().collect();
+    let mut set = |key: &str, value: OsString| environment.insert(key.into(), value);
+    set("CNI_COMMAND", command.as_str().into());
+    set("CNI_ARGS", invocation.args.clone().into());
+    let path: Vec<_> = invocation.path.iter().map(|directory| directory.as_os_str()).collect();
+    set("CNI_PATH", path.join(":".as_ref()));
+    if let Some(attachment) = attachment {
+        set("CNI_CONTAINERID", attachment.container_id.as_str().into());
+        set("CNI_IFNAME", attachment.ifname.as_str().into());
+        set("CNI_NETNS", attachment.netns.clone().unwrap_or_default().into());
+    }
+    environment
+}
+
+fn execute(file: &Path, environment: &BTreeMap<OsString, OsString>, stdin: &[u8]) -> io::Result<Output> {
+    let mut child = start(file, environment)?;
+    let mut input = child.stdin.take();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            if let Some(mut pipe) = input.take() {
+                // A plugin that does not read all of its configuration is at liberty not to.
+                let _broken_pipe = pipe.write_all(stdin);
+            }
+        });
+        child.wait_with_output()
+    })
+}
+
+/// Starts the program. While somebody still writes the file, the kernel says "text file busy"; that passes.
+fn start(file: &Path, environment: &BTreeMap<OsString, OsString>) -> io::Result<Child> {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let started = std::process::Command::new(file)
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        match started {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && pause < Duration::from_secs(4) => {
+                thread::sleep(pause);
+                pause *= 2;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn failure(output: &Output) -> Error {
+    if !output.stdout.is_empty() {
+        let quoted = || String::from_utf8_lossy(&output.stdout).into_owned();
+        let object = json::parse(&output.stdout)
+            .and_then(|value| serde_json::from_value::<ErrorObject>(value).map_err(|error| error.to_string()));
+        return match object {
+            Ok(object) => Error::Plugin { object, source: None },
+            Err(error) => Error::Execution(format!(
+                "netplugin failed but error parsing its diagnostic message {:?}: {error}",
+                quoted()
+            )),
+        };
+    }
+    if output.stderr.is_empty() {
+        return silent_failure(&output.status.to_string());
+    }
+    Error::Execution(format!("netplugin failed: {:?}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn silent_failure(what: &str) -> Error {
+    // The Go tools print "exit status 1" where Rust has "exit status: 1".
+    Error::Execution(format!(
+        "netplugin failed with no error message: {}",
+        what.replace("exit status: ", "exit status ")
+    ))
+}

@@ -1,0 +1,58 @@
+//! The [Container Network Interface] protocol, as a plugin, a delegating plugin or a runtime needs it.
+//!
+//! * [`NetworkConfig`] and [`NetworkConfigList`]: what an operator wrote, kept byte for byte, with typed views on top.
+//! * [`Invocation`] and [`Attachment`]: what a runtime asked for, validated.
+//! * [`Success`]: the result of an ADD, always the newest version in memory; [`Success::print`] and [`Success::parse`]
+//!   speak every version from 0.1.0 to 1.1.0.
+//! * [`Error`]: every failure of the protocol with its CNI error code.
+//! * [`Plugin`]: what a plugin does, in this process or in another; [`Registry`] finds either by `type`.
+//! * [`serve`]: a whole plugin process around a [`Plugin`].
+//!
+//! Nothing here reads the environment, standard input or the clock: the program that owns them passes them in.
+//! The API blocks; an asynchronous caller wraps a call in a thread of its own.
+//!
+//! ```
+//! use multus_cni::{NetworkConfig, Version};
+//!
+//! let config = NetworkConfig::parse(br#"{"cniVersion":"1.0.0","name":"storage","type":"macvlan","Master":"ens32"}"#)?;
+//! assert_eq!(config.version()?, Version::V1_0_0);
+//! assert_eq!(config.view().string("master")?, Some("ens32")); // keys match in any case
+//! # Ok::<(), multus_cni::Error>(())
+//! ```
+//!
+//! [Container Network Interface]: https://github.com/containernetworking/cni/blob/main/SPEC.md
+
+mod args;
+mod cidr;
+mod config;
+mod config_list;
+mod error;
+mod exec;
+mod id;
+mod invocation;
+mod json;
+mod mac;
+mod pending;
+mod plugin;
+mod registry;
+mod serve;
+mod success;
+mod version;
+mod wire;
+
+pub use args::Args;
+pub use cidr::{Cidr, parse_ip};
+pub use config::NetworkConfig;
+pub use config_list::NetworkConfigList;
+pub use error::{Error, ErrorCode, ErrorObject, os_error_text};
+pub use exec::ExecutedPlugin;
+pub use id::{ContainerId, InterfaceName, NetworkName};
+pub use invocation::{Attachment, AttachmentId, Command, Environment, Invocation};
+pub use json::{FieldError, Item, Object};
+pub use mac::MacAddress;
+pub use pending::{Pending, Provisional};
+pub use plugin::Plugin;
+pub use registry::{Builtin, Registry};
+pub use serve::{About, print_errors_on_panic, serve};
+pub use success::{Dns, Interface, IpConfig, Route, Success};
+pub use version::Version;

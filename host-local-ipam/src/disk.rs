@@ -1,0 +1,239 @@
+//! Reservations as files, in the format of the Go plugin.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    net::IpAddr,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use multus_cni::{AttachmentId, NetworkName};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    unistd::linkat,
+};
+
+use crate::{Owner, Reservation, Reservations, Store, StoreError, lock::Lock, range::successor};
+
+/// Reservations in a directory: one sub-directory for each network, one file for each address.
+#[derive(Clone, Debug)]
+pub struct DiskStore {
+    data_dir: PathBuf,
+}
+
+impl DiskStore {
+    /// Where the plugin keeps reservations unless told otherwise.
+    pub const DEFAULT_DATA_DIR: &'static str = "/var/lib/cni/networks";
+
+    /// The store in `data_dir`, which is made when it is first needed.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into() }
+    }
+}
+
+impl Store for DiskStore {
+    fn lock(&self, network: &NetworkName) -> Result<Box<dyn Reservations + '_>, StoreError> {
+        let directory = self.data_dir.join(network.as_str());
+        let locked = match Lock::acquire(&directory.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = DirBuilder::new().recursive(true).mode(0o755).create(&directory);
+                made.map_err(failed("mkdir", &directory))?;
+                Lock::acquire(&directory.join("lock"))
+            }
+            other => other,
+        };
+        let lock = locked.map_err(failed("open", &directory.join("lock")))?;
+        Ok(Box::new(Network { directory, _lock: lock }))
+    }
+
+    fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
+        let directory = self.data_dir.join(network.as_str());
+        match Lock::acquire(&directory.join("lock")) {
+            Ok(lock) => Ok(Some(Box::new(Network { directory, _lock: lock }))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("open", &directory.join("lock"))(error)),
+        }
+    }
+}
+
+/// A network's directory, with its lock held.
+struct Network {
+    directory: PathBuf,
+    _lock: Lock,
+}
+
+impl Network {
+    fn path(&self, address: IpAddr) -> PathBuf {
+        self.directory.join(address.to_string())
+    }
+
+    /// Makes the file of `address` appear with its content, or not at all; `false` when there is one.
+    fn publish(&self, address: IpAddr, content: &[u8]) -> Result<bool, StoreError> {
+        let target = self.path(address);
+        let unnamed =
+            OpenOptions::new().write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits()).open(&self.directory);
+        let result = match unnamed {
+            Ok(mut file) => file.write_all(content).and_then(|()| self.link_unnamed(&file, &target)),
+            Err(error) if has_no_unnamed_files(&error) => self.link_named(content, &target),
+            Err(error) => Err(error),
+        };
+        result.map_err(failed("create", &target))
+    }
+
+    fn link_unnamed(&self, file: &File, target: &Path) -> io::Result<bool> {
+        let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = || linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, target, AtFlags::AT_SYMLINK_FOLLOW);
+        created(link().map_err(io::Error::from), target, || link().map_err(io::Error::from))
+    }
+
+    /// For file systems that have no unnamed files, such as NFS.
+    fn link_named(&self, content: &[u8], target: &Path) -> io::Result<bool> {
+        let temporary = self.directory.join(".reservation");
+        // One that a killed process left may be the second name of a reservation: remove it, never write to it.
+        absent_is_fine(fs::remove_file(&temporary))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let link = || fs::hard_link(&temporary, target);
+        let result = file.write_all(content).and_then(|()| created(link(), target, link));
+        fs::remove_file(&temporary)?;
+        result
+    }
+
+    fn read(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
+        let path = self.path(address);
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut bytes)) {
+            Ok(_) => Ok(owner(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+}
+
+/// More than any container ID and interface name.
+const MAX_SIZE: u64 = 64 * 1024;
+
+impl Reservations for Network {
+    fn all(&mut self) -> Result<Vec<Reservation>, StoreError> {
+        let mut addresses = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed("read", &self.directory))? {
+            let entry = entry.map_err(failed("read", &self.directory))?;
+            let name = entry.file_name();
+            let address =
+                name.to_str().and_then(|name| name.parse::<IpAddr>().ok().filter(|ip| ip.to_string() == name));
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            addresses.extend(address.filter(|_| is_file).map(|address| (name, address)));
+        }
+        addresses.sort();
+        let mut reservations = Vec::new();
+        for (_, address) in addresses {
+            // What nobody could have written as a reservation belongs to nobody; the address is taken all the same.
+            reservations.extend(self.read(address)?.map(|owner| Reservation { address, owner }));
+        }
+        Ok(reservations)
+    }
+
+    fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
+        let mut candidate = first;
+        while candidate <= last {
+            let path = self.path(candidate);
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(candidate)),
+                Err(error) => return Err(failed("stat", &path)(error)),
+                Ok(metadata) if is_torn(&metadata) => return Ok(Some(candidate)),
+                Ok(_) if candidate == last => break,
+                Ok(_) => candidate = successor(candidate),
+            }
+        }
+        Ok(None)
+    }
+
+    fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError> {
+        self.publish(address, format!("{}\r\n{}", owner.container_id.trim(), owner.ifname).as_bytes())
+    }
+
+    fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
+        if self.read(reservation.address)?.as_ref() != Some(&reservation.owner) {
+            return Ok(());
+        }
+        let path = self.path(reservation.address);
+        absent_is_fine(fs::remove_file(&path)).map_err(failed("unlink", &path))
+    }
+
+    fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
+        let text = fs::read_to_string(self.directory.join(format!("last_reserved_ip.{set}"))).ok()?;
+        multus_cni::parse_ip(&text)
+    }
+
+    fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
+        let path = self.directory.join(format!("last_reserved_ip.{set}"));
+        // The lock makes one name enough.
+        let temporary = self.directory.join(".last_reserved_ip");
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(address.to_string().as_bytes())?;
+            // Replacing it in one step makes ext4 write it out at once, which takes longer than all the rest. What a kill
+            // in between loses is where to go on searching.
+            absent_is_fine(fs::remove_file(&path))?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(failed("write", &path))
+    }
+}
+
+/// Settles the outcome of making `target`: `false` when it exists, unless it is the empty file that a killed Go plugin
+/// left: that one writes only while it holds the lock, which is ours now.
+fn created(first: io::Result<()>, target: &Path, again: impl Fn() -> io::Result<()>) -> io::Result<bool> {
+    match first {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !is_torn(&fs::symlink_metadata(target)?) {
+                return Ok(false);
+            }
+            fs::remove_file(target)?;
+            again().map(|()| true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_torn(metadata: &fs::Metadata) -> bool {
+    metadata.is_file() && metadata.len() == 0
+}
+
+fn owner(content: &[u8]) -> Option<Owner> {
+    let text = std::str::from_utf8(content).ok()?.trim();
+    match text.split_once("\r\n") {
+        Some((container_id, ifname)) if is_word(container_id) && is_word(ifname) => {
+            Some(Owner { container_id: container_id.to_owned(), ifname: Some(ifname.to_owned()) })
+        }
+        None if is_word(text) => Some(Owner { container_id: text.to_owned(), ifname: None }),
+        _ => None,
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_whitespace)
+}
+
+fn has_no_unnamed_files(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT))
+}
+
+fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError { attempt, path, source }
+}

@@ -1,0 +1,147 @@
+//! What a store of reservations is.
+
+use std::{io, net::IpAddr, path::PathBuf};
+
+use multus_cni::{AttachmentId, NetworkName, os_error_text};
+
+/// Keeps the reservations of networks.
+///
+/// Everything that is done with them is done through [`lock`](Self::lock): without the lock there is nothing to call.
+pub trait Store: Send + Sync {
+    /// Waits for the network's lock, and makes the network where it does not exist yet.
+    ///
+    /// # Errors
+    /// When the lock cannot be had: then nothing may be read or written.
+    fn lock(&self, network: &NetworkName) -> Result<Box<dyn Reservations + '_>, StoreError>;
+
+    /// As [`lock`](Self::lock), but `None` for a network in which nothing was ever reserved, which is left so.
+    ///
+    /// # Errors
+    /// When the lock cannot be had.
+    fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError>;
+}
+
+/// The reservations of one network, held under its lock until dropped.
+pub trait Reservations {
+    /// Every reservation, in the order of the addresses' text.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn all(&mut self) -> Result<Vec<Reservation>, StoreError>;
+
+    /// The first address from `first` to `last`, both included, that is free.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError>;
+
+    /// Reserves `address` for `owner`; `false` when it is taken.
+    ///
+    /// # Errors
+    /// When the store cannot be written; then the address is not reserved.
+    fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError>;
+
+    /// Ends a reservation. One that does not exist, or by now has another owner, is left as it is.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError>;
+
+    /// The address last reserved from the range set at place `set`.
+    fn last_reserved(&mut self, set: usize) -> Option<IpAddr>;
+
+    /// Remembers the address last reserved from the range set at place `set`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError>;
+
+    /// The addresses that `owner` holds, in the order of their text. One that was reserved before interfaces were recorded
+    /// belongs to every interface of its container.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn held_by(&mut self, owner: &AttachmentId) -> Result<Vec<IpAddr>, StoreError> {
+        let all = self.all()?;
+        let held = all.iter().filter(|reservation| reservation.owner.is(owner) || reservation.owner.is_legacy(owner));
+        Ok(held.map(|reservation| reservation.address).collect())
+    }
+
+    /// Ends every reservation of `owner`. Only where there is none, those that were made before interfaces were
+    /// recorded end for its container.
+    ///
+    /// # Errors
+    /// The first failure; the others were ended, all the same.
+    fn release_all(&mut self, owner: &AttachmentId) -> Result<(), StoreError> {
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.all()?.into_iter().partition(|reservation| reservation.owner.is(owner));
+        let ended: Vec<Reservation> = if own.is_empty() {
+            others.into_iter().filter(|reservation| reservation.owner.is_legacy(owner)).collect()
+        } else {
+            own
+        };
+        release_each(self, ended)
+    }
+}
+
+/// Ends all of these, whatever becomes of each, and tells of the first failure.
+pub(crate) fn release_each<R: Reservations + ?Sized>(
+    reservations: &mut R,
+    ended: impl IntoIterator<Item = Reservation>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    for reservation in ended {
+        result = result.and(reservations.release(&reservation));
+    }
+    result
+}
+
+/// An address and who has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The address.
+    pub address: IpAddr,
+    /// Who has it.
+    pub owner: Owner,
+}
+
+/// Who has an address, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The container.
+    pub container_id: String,
+    /// Its interface; absent where the record is older than v0.8.0 of the Go plugin.
+    pub ifname: Option<String>,
+}
+
+impl Owner {
+    /// Whether this is the record of `attachment`.
+    #[must_use]
+    pub fn is(&self, attachment: &AttachmentId) -> bool {
+        self.container_id == attachment.container_id && self.ifname.as_deref() == Some(&attachment.ifname)
+    }
+
+    /// Whether this is an old record of the container of `attachment`, without an interface.
+    #[must_use]
+    pub fn is_legacy(&self, attachment: &AttachmentId) -> bool {
+        self.container_id == attachment.container_id && self.ifname.is_none()
+    }
+}
+
+impl From<&AttachmentId> for Owner {
+    fn from(attachment: &AttachmentId) -> Self {
+        Self { container_id: attachment.container_id.clone(), ifname: Some(attachment.ifname.clone()) }
+    }
+}
+
+/// A failure of a store: what was attempted on which file, and why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempt} {path}: {}", os_error_text(.source))]
+pub struct StoreError {
+    /// What was attempted, such as `mkdir`.
+    pub attempt: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Why it failed.
+    pub source: io::Error,
+}

@@ -1,0 +1,274 @@
+//! Making the link and configuring it: what changes the kernel.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    time::Duration,
+};
+
+use multus_cni::{Cidr, MacAddress, Route, Success};
+use multus_net::{
+    Address, Connection, Error as NetError, Link, MacvlanMode, MacvlanSpec, Namespace, RouteSpec, sysctl,
+};
+
+use crate::{
+    Error,
+    plan::{Plan, TIMEOUT},
+};
+
+/// How long the kernel may look for duplicates, where it is waited for.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+
+/// A link that this call has made, and that goes with it unless the attachment is kept.
+#[must_use = "dropping this deletes the link"]
+pub(crate) struct CreatedLink {
+    namespace: Namespace,
+    name: Option<String>,
+}
+
+impl CreatedLink {
+    /// Leaves the link where it is.
+    pub(crate) fn keep(mut self) {
+        self.name = None;
+    }
+
+    /// Deletes the link.
+    pub(crate) fn undo(mut self) -> Result<(), Error> {
+        self.name.take().map_or(Ok(()), |name| delete(&self.namespace, &name))
+    }
+}
+
+impl Drop for CreatedLink {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            // Nobody is left to tell: the caller is returning another error, or unwinding.
+            let _untold = delete(&self.namespace, &name);
+        }
+    }
+}
+
+/// Deletes the link called `name` in `namespace`, whatever it is. One that is gone is no failure.
+pub(crate) fn delete(namespace: &Namespace, name: &str) -> Result<(), Error> {
+    let mut connection = namespace.connect(TIMEOUT)?;
+    let Some(link) = connection.link_by_name(name)? else {
+        return Ok(());
+    };
+    match connection.delete_link(link.index) {
+        Err(source) if !source.is_not_found() => Err(Error::Delete { ifname: name.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
+impl Plan {
+    /// Makes the link under its final name in the sandbox. It is down.
+    pub(crate) fn create(&mut self) -> Result<CreatedLink, Error> {
+        let ifname = self.ifname.as_str();
+        let created = |name: &str| CreatedLink { namespace: self.namespace.clone(), name: Some(name.to_owned()) };
+        match create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, ifname) {
+            Ok(()) => return Ok(created(ifname)),
+            Err(error) if !error.already_exists() => return Err(self.not_created(error)),
+            Err(_) => {}
+        }
+        // Either the sandbox has that name, or Linux is older than 6.15 and has looked for it on the parent's side.
+        let mut inside = self.namespace.connect(TIMEOUT)?;
+        if inside.link_by_name(ifname)?.is_some() {
+            return Err(Error::NameTaken(ifname.to_owned()));
+        }
+        let temporary = format!("mv{:012x}", RandomState::new().hash_one(ifname) & 0xffff_ffff_ffff);
+        create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, &temporary)
+            .map_err(|error| self.not_created(error))?;
+        let link = created(&temporary);
+        let renamed = match inside.link_by_name(&temporary)? {
+            Some(found) => inside.rename_link(found.index, ifname),
+            None => return Err(Error::Vanished(ifname.to_owned())),
+        };
+        match renamed {
+            Ok(()) => {
+                link.keep();
+                Ok(created(ifname))
+            }
+            Err(source) => {
+                let error = Error::Rename { ifname: ifname.to_owned(), source };
+                Err(Error::with(error, link.undo()))
+            }
+        }
+    }
+
+    /// Gives the link what `success` says and sets it up. Returns its hardware address.
+    pub(crate) fn configure(&self, success: &Success) -> Result<Option<MacAddress>, Error> {
+        let ifname = self.ifname.as_str();
+        self.namespace.enter(TIMEOUT, |inside| {
+            announce_addresses(ifname);
+            let link = inside.link_by_name(ifname)?.ok_or_else(|| Error::Vanished(ifname.to_owned()))?;
+            let has_ipv6 = success.ips.iter().any(|ip| ip.address.address().is_ipv6());
+            let optimistic = has_ipv6 && prepare_ipv6(ifname, self.config.optimistic_dad)?;
+            for ip in &success.ips {
+                inside.add_address(link.index, ip.address, optimistic).map_err(|source| Error::AddAddress {
+                    address: ip.address,
+                    ifname: ifname.to_owned(),
+                    source,
+                })?;
+            }
+            inside.set_link_up(link.index).map_err(|source| self.not_up(&link, source))?;
+            let gateways = Gateways::of(success);
+            if gateways.ipv6.is_some() && !optimistic {
+                settle(inside, &link)?;
+            }
+            for route in &success.routes {
+                add_route(inside, &link, route, &gateways)?;
+            }
+            Ok(link.mac)
+        })
+    }
+
+    fn not_created(&self, source: NetError) -> Error {
+        let parent = &self.parent.name;
+        let hint = match (source.errno().map(errno), self.config.mode) {
+            (Some("EBUSY"), _) => format!(" ({parent:?} is in use by a bridge, a bond or an ipvlan link)"),
+            (Some("EINVAL"), MacvlanMode::Passthru) => {
+                format!(" (mode passthru needs {parent:?} for itself, and there is another macvlan link on it)")
+            }
+            (Some("EINVAL"), _) => format!(
+                " (is there a passthru link on {parent:?}, is it no Ethernet device, or is the MTU too small for it?)"
+            ),
+            _ => String::new(),
+        };
+        Error::Create { source, hint }
+    }
+
+    fn not_up(&self, link: &Link, source: NetError) -> Error {
+        let hint = match (source.errno().map(errno), link.mac) {
+            (Some("EADDRINUSE"), Some(mac)) => {
+                format!(" (another link on {:?}, or that itself, has the MAC address {mac})", self.parent.name)
+            }
+            _ => String::new(),
+        };
+        Error::SetUp { ifname: link.name.clone(), source, hint }
+    }
+}
+
+fn create_named(
+    parent_side: &mut Connection,
+    config: &crate::Config,
+    parent: &Link,
+    namespace: &Namespace,
+    name: &str,
+) -> Result<(), NetError> {
+    let spec = MacvlanSpec {
+        name,
+        parent: parent.index,
+        mtu: u32::try_from(config.mtu).ok().filter(|mtu| *mtu > 0),
+        mac: config.mac,
+        mode: config.mode,
+        broadcast_queue_length: config.broadcast_queue_length,
+        broadcast_cutoff: config.broadcast_cutoff,
+        no_promiscuous: config.no_promiscuous,
+        no_destination: config.no_destination,
+        source_macs: &config.source_macs,
+    };
+    parent_side.create_macvlan(&spec, Some(namespace))
+}
+
+/// Has the kernel tell the neighbours, once the link is up, who has its addresses now. Where it cannot be had, the
+/// neighbours find out by asking.
+fn announce_addresses(ifname: &str) {
+    let _unavailable = sysctl::write(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1");
+    let _unavailable = sysctl::write(&format!("net/ipv6/conf/{ifname}/ndisc_notify"), "1");
+}
+
+/// Enables IPv6, keeps addresses over a link that goes down, and returns whether addresses may be optimistic.
+fn prepare_ipv6(ifname: &str, optimistic: bool) -> Result<bool, Error> {
+    for interface in ["lo", ifname] {
+        let key = format!("net/ipv6/conf/{interface}/disable_ipv6");
+        if sysctl::read(&key).is_ok_and(|value| value != "0") {
+            sysctl::write(&key, "0").map_err(|source| Error::EnableIpv6 { interface: interface.to_owned(), source })?;
+        }
+    }
+    let _unavailable = sysctl::write(&format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), "1");
+    Ok(optimistic && sysctl::write(&format!("net/ipv6/conf/{ifname}/optimistic_dad"), "1").is_ok())
+}
+
+fn settle(inside: &mut Connection, link: &Link) -> Result<(), Error> {
+    let addresses = inside.settled_addresses(link.index, SETTLE_TIME)?;
+    let failed = |problem| Err(Error::Settle { ifname: link.name.clone(), problem });
+    if let Some(duplicate) = addresses.iter().find(|address| address.is_duplicate) {
+        let address = duplicate.cidr.address();
+        return failed(format!("has address {address} in DADFAILED state: a neighbour has it too"));
+    }
+    let is_unsettled = |address: &Address| address.is_tentative;
+    // Without a carrier there is nobody to ask, and the kernel will when there is.
+    if addresses.iter().any(is_unsettled) && inside.link_by_index(link.index)?.is_some_and(|link| link.is_operational) {
+        return failed(format!("still has tentative addresses after {} seconds", SETTLE_TIME.as_secs()));
+    }
+    Ok(())
+}
+
+/// Next hops for routes that name none: of each family the first that an address came with.
+struct Gateways {
+    ipv4: Option<IpAddr>,
+    ipv6: Option<IpAddr>,
+}
+
+impl Gateways {
+    fn of(success: &Success) -> Self {
+        let first = |ipv4| success.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == ipv4);
+        Self { ipv4: first(true), ipv6: first(false) }
+    }
+
+    fn of_family(&self, cidr: &Cidr) -> Option<IpAddr> {
+        if cidr.address().is_ipv4() { self.ipv4 } else { self.ipv6 }
+    }
+}
+
+fn add_route(inside: &mut Connection, link: &Link, route: &Route, gateways: &Gateways) -> Result<(), Error> {
+    let given = |number: u32| (number > 0).then_some(number);
+    let spec = RouteSpec {
+        destination: route.dst,
+        gateway: route.gw.or_else(|| gateways.of_family(&route.dst)),
+        output: link.index,
+        priority: given(route.priority),
+        table: route.table.and_then(given),
+        scope: route.scope.unwrap_or(0),
+        mtu: given(route.mtu),
+        advmss: given(route.advmss),
+    };
+    inside.add_route(&spec).map_err(|source| Error::AddRoute { route: described(&spec, &link.name), source })
+}
+
+/// A route as the Go plugin words it.
+fn described(route: &RouteSpec, ifname: &str) -> String {
+    let scope = match route.scope {
+        0 => "universe",
+        200 => "site",
+        253 => "link",
+        254 => "host",
+        255 => "nowhere",
+        _ => "unknown",
+    };
+    format!(
+        "{{{} {}}} via {} dev {ifname} metric {} (Scope: {scope}, Table: {})",
+        route.destination.address(),
+        hexadecimal_mask(&route.destination),
+        route.gateway.map_or_else(|| "<nil>".to_owned(), |gateway| gateway.to_string()),
+        route.priority.unwrap_or(0),
+        route.table.unwrap_or(0),
+    )
+}
+
+/// The mask of a network as the Go library prints it: `ffffff00`.
+pub(crate) fn hexadecimal_mask(cidr: &Cidr) -> String {
+    let digits = if cidr.address().is_ipv4() { 8 } else { 32 };
+    let ones = u32::from(cidr.prefix());
+    let mask = u128::MAX.checked_shl(128 - ones).unwrap_or(0);
+    format!("{mask:032x}").chars().take(digits).collect()
+}
+
+/// The name of those error numbers that mean something in particular here.
+fn errno(number: i32) -> &'static str {
+    match number {
+        16 => "EBUSY",
+        22 => "EINVAL",
+        98 => "EADDRINUSE",
+        _ => "",
+    }
+}

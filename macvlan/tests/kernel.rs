@@ -1,0 +1,3 @@
+//! Attachments against the real kernel.
+
+fn main() {}

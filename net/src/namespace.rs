@@ -1,0 +1,124 @@
+//! Network namespaces, and the only way into them.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
+};
+
+use crate::{Connection, Error};
+
+/// An open network namespace: it exists as long as this does. Clones share the open file.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    file: Arc<File>,
+    path: PathBuf,
+}
+
+impl Namespace {
+    /// Opens the namespace that `path` names, such as `/var/run/netns/x` or `/proc/1234/ns/net`.
+    ///
+    /// # Errors
+    /// [`Error::NamespaceUnreachable`] when it does not exist, [`Error::NotANamespace`] when it is another kind of
+    /// file, [`Error::Namespace`] when it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let found =
+            statfs(path).map_err(|errno| Error::NamespaceUnreachable { path: path.to_owned(), errno: errno as i32 })?;
+        let FsType(magic) = found.filesystem_type();
+        // Before Linux 3.19 namespace files were on proc itself.
+        if FsType(magic) != NSFS_MAGIC && FsType(magic) != PROC_SUPER_MAGIC {
+            return Err(Error::NotANamespace { path: path.to_owned(), magic });
+        }
+        let file = File::open(path).map_err(|source| failed("open", path, source))?;
+        Ok(Self { file: Arc::new(file), path: path.to_owned() })
+    }
+
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted.
+    pub fn current() -> Result<Self, Error> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Whether both are the same namespace, by whatever paths they were opened.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn is_same_as(&self, other: &Self) -> Result<bool, Error> {
+        let identity = |namespace: &Self| {
+            let metadata = namespace.file.metadata();
+            metadata.map(|file| (file.dev(), file.ino())).map_err(|source| failed("stat", &namespace.path, source))
+        };
+        Ok(identity(self)? == identity(other)?)
+    }
+
+    /// Runs `work` inside the namespace, on a thread made for it that ends with it. The connection given to it speaks of
+    /// the namespace; each of its requests has at most `timeout`.
+    ///
+    /// The calling thread waits. A child process must not be started from `work`: it would be born in the namespace.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, when the work panics, and what the work returns.
+    pub fn enter<T, E>(
+        &self,
+        timeout: Duration,
+        work: impl FnOnce(&mut Connection) -> Result<T, E> + Send,
+    ) -> Result<T, E>
+    where
+        T: Send,
+        E: From<Error> + Send,
+    {
+        self.on_a_thread_inside(|| work(&mut Connection::open(timeout)?))
+    }
+
+    /// Opens a connection that speaks of the namespace, for use from outside.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, or the kernel gives no socket.
+    pub fn connect(&self, timeout: Duration) -> Result<Connection, Error> {
+        self.on_a_thread_inside(|| Connection::open(timeout))
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    fn on_a_thread_inside<T, E>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E>
+    where
+        T: Send,
+        E: From<Error> + Send,
+    {
+        let inside = || {
+            setns(&*self.file, CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| failed("setns", &self.path, io::Error::from(errno)))?;
+            work()
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, inside);
+            let thread = thread.map_err(|source| failed("start a thread in", &self.path, source))?;
+            thread.join().unwrap_or_else(|panic| Err(Error::Panicked(panic_text(&*panic)).into()))
+        })
+    }
+}
+
+fn failed(attempt: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Namespace { attempt, path: path.to_owned(), source }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}

@@ -1,0 +1,60 @@
+//! Tests against the real kernel: a private host with a parent link, containers beside it, and what ip(8) says of them.
+//!
+//! [`run`] is the `main` of a test program without the standard harness. It moves the program into a mount namespace of
+//! its own (and into a user namespace, unless it is root) before there are threads; each case then gets a [`Lab`] of
+//! fresh network namespaces, which vanish with it. Where namespaces cannot be had the cases are reported as ignored, with
+//! the reason; with `CI=true` that is a failure.
+//!
+//! The kernel is read with `ip -j -d`, never with the code under test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot be set up has failed, and says so where tests speak"
+)]
+
+mod lab;
+mod netns;
+mod ping;
+mod plugin;
+
+use std::{env, process::ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+pub use lab::Lab;
+pub use netns::{Netns, enter_private_namespaces};
+pub use ping::ping;
+pub use plugin::{Call, Reply, go_plugins};
+
+/// A test: its name and what it does.
+pub type Case = (&'static str, fn(&Lab));
+
+/// Runs `cases` as a test program.
+pub fn run(cases: &[Case]) -> ExitCode {
+    run_when(cases, Ok(()))
+}
+
+/// As [`run`], for cases that need something besides namespaces; `needed` says why they cannot run without.
+pub fn run_when(cases: &[Case], needed: Result<(), String>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let obstacle = needed.and_then(|()| enter_private_namespaces()).err();
+    let must_run = env::var("CI").is_ok_and(|value| value == "true");
+    if let Some(reason) = obstacle.as_ref().filter(|_| !must_run) {
+        eprintln!("ignored: {reason}");
+    }
+    let trial = |(name, case): &Case| {
+        let (case, obstacle) = (*case, obstacle.clone());
+        let ignored = obstacle.is_some() && !must_run;
+        let test = move || match obstacle {
+            Some(reason) => Err(Failed::from(reason)),
+            None => {
+                case(&Lab::new());
+                Ok(())
+            }
+        };
+        Trial::test(*name, test).with_ignored_flag(ignored)
+    };
+    libtest_mimic::run(&arguments, cases.iter().map(trial).collect()).exit_code()
+}
