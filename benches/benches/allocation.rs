@@ -1,3 +1,85 @@
-//! Allocation throughput.
+//! Allocation throughput: one address reserved and released again, in memory and on disk, beside what others hold.
 
-fn main() {}
+#![allow(clippy::unwrap_used, missing_docs, reason = "a measurement that fails has no result")]
+
+use std::{fs, fs::File, hint::black_box, io::Write, net::Ipv4Addr, path::Path};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use host_local_ipam::{DiskStore, MemoryStore, Range, RangeSet, Request, Store, allocate};
+use multus_cni::{AttachmentId, NetworkName};
+
+criterion_group!(benches, in_memory, on_disk);
+criterion_main!(benches);
+
+/// How many reservations there are already.
+const SIZES: [u32; 2] = [0, 1_000];
+
+fn in_memory(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("allocate and release in memory");
+    group.throughput(Throughput::Elements(1));
+    for size in SIZES {
+        let store = MemoryStore::new();
+        fill(&store, size);
+        group
+            .bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| allocate_and_release(&store)));
+    }
+}
+
+fn on_disk(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("allocate and release on disk");
+    group.throughput(Throughput::Elements(1));
+    // Not on tmpfs: reservations are on a disk in real life.
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for size in SIZES {
+        let store = DiskStore::new(directory.path().join(size.to_string()));
+        fill(&store, size);
+        group
+            .bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| allocate_and_release(&store)));
+    }
+    let floor = directory.path().join("floor");
+    fs::create_dir(&floor).unwrap();
+    group.bench_function("the same calls of the system", |bencher| bencher.iter(|| bare(&floor)));
+}
+
+/// Open, lock, create, write, close, unlink: what cannot be done without.
+fn bare(directory: &Path) {
+    let lock = File::create(directory.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let path = directory.join("10.0.0.2");
+    File::create_new(&path).unwrap().write_all(b"c1\r\neth0").unwrap();
+    drop(lock);
+    let lock = File::create(directory.join("lock")).unwrap();
+    lock.lock().unwrap();
+    fs::remove_file(&path).unwrap();
+}
+
+fn allocate_and_release(store: &dyn Store) {
+    let (sets, owner) = (sets(), owner("late"));
+    let request = Request { owner: &owner, sets: &sets, wanted: &[] };
+    black_box(allocate(&mut *store.lock(&network()).unwrap(), &request).unwrap());
+    store.lock(&network()).unwrap().release_all(&owner).unwrap();
+}
+
+fn fill(store: &dyn Store, size: u32) {
+    let mut reservations = store.lock(&network()).unwrap();
+    for number in 0..size {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 2).to_bits() + number);
+        assert!(reservations.reserve(address.into(), &owner(&format!("c{number}"))).unwrap());
+    }
+    if size > 0 {
+        let last = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + size);
+        reservations.set_last_reserved(0, last.into()).unwrap();
+    }
+}
+
+fn sets() -> [RangeSet; 1] {
+    [RangeSet::new(vec![Range::new("10.0.0.0/16".parse().unwrap()).unwrap()]).unwrap()]
+}
+
+fn network() -> NetworkName {
+    "bench".parse().unwrap()
+}
+
+fn owner(container_id: &str) -> AttachmentId {
+    AttachmentId { container_id: container_id.to_owned(), ifname: "eth0".to_owned() }
+}

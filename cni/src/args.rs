@@ -1,6 +1,6 @@
 //! `CNI_ARGS`: `KEY=VALUE;KEY=VALUE`.
 
-use crate::Error;
+use crate::{Error, json::go_quoted};
 
 /// The parsed `CNI_ARGS`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Args {
         for piece in text.split(';').filter(|_| !text.is_empty()) {
             let pair = match piece.split_once('=') {
                 Some((key, value)) if !value.contains('=') => (key, value),
-                _ => return Err(Error::Args(format!("invalid pair {piece:?}"))),
+                _ => return Err(Error::Args(format!("invalid pair {}", go_quoted(piece.as_bytes())))),
             };
             match pair {
                 ("IgnoreUnknown", value) => ignore_unknown = boolean(piece, value)?,
@@ -28,7 +28,7 @@ impl Args {
             }
         }
         if !ignore_unknown && !unknown.is_empty() {
-            let unknown: Vec<String> = unknown.iter().map(|piece| format!("{piece:?}")).collect();
+            let unknown: Vec<String> = unknown.iter().map(|piece| go_quoted(piece.as_bytes())).collect();
             return Err(Error::Args(format!("unknown args [{}]", unknown.join(" "))));
         }
         Ok(Self(pairs))
@@ -47,7 +47,8 @@ fn boolean(pair: &str, value: &str) -> Result<bool, Error> {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(Error::Args(format!(
-            "error parsing value of pair {pair:?}: boolean unmarshal error: invalid input {value}"
+            "error parsing value of pair {}: boolean unmarshal error: invalid input {value}",
+            go_quoted(pair.as_bytes())
         ))),
     }
 }
@@ -68,6 +69,7 @@ mod tests {
         assert_eq!(Args::parse("", &[]).unwrap(), Args::default());
         assert_eq!(Args::parse("MAC=", &["MAC"]).unwrap().value("MAC"), None);
         assert_eq!(failure("FOO=bar;K=v;mac=x"), r#"ARGS: unknown args ["FOO=bar" "K=v" "mac=x"]"#);
+        assert_eq!(failure("CommonArgs=x"), r#"ARGS: unknown args ["CommonArgs=x"]"#);
         assert_eq!(failure("IgnoreUnknown=0;Unk=nown"), r#"ARGS: unknown args ["Unk=nown"]"#);
     }
 

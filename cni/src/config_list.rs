@@ -1,7 +1,11 @@
 //! A list of plugin configurations, as runtimes and network attachments have it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use crate::{Error, NetworkConfig, NetworkName, Object, json, version::numbers};
@@ -110,12 +114,39 @@ impl NetworkConfigList {
 /// The plugin objects as written: what passes through typed or untyped values would lose digits.
 fn raw_plugins(bytes: &[u8]) -> Result<Vec<Box<RawValue>>, String> {
     let text = String::from_utf8_lossy(bytes);
-    let entries: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let plugins = entries.into_iter().find(|(key, _)| key.eq_ignore_ascii_case("plugins"));
-    let Some((_, plugins)) = plugins else {
-        return Ok(Vec::new());
-    };
-    serde_json::from_str(plugins.get()).map_err(|_| "\"plugins\" must be an array of objects".to_owned())
+    let RawPlugins(plugins) = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let read = |plugins: Box<RawValue>| serde_json::from_str(plugins.get());
+    let plugins = plugins.map(read).transpose().map_err(|_| "\"plugins\" must be an array of objects".to_owned())?;
+    Ok(plugins.unwrap_or_default())
+}
+
+/// The last value of `plugins` in a list, however that is spelled, unless it is null.
+struct RawPlugins(Option<Box<RawValue>>);
+
+impl<'de> Deserialize<'de> for RawPlugins {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RawPluginsVisitor)
+    }
+}
+
+struct RawPluginsVisitor;
+
+impl<'de> Visitor<'de> for RawPluginsVisitor {
+    type Value = RawPlugins;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawPlugins, A::Error> {
+        let mut plugins = None;
+        while let Some((key, value)) = entries.next_entry::<String, Box<RawValue>>()? {
+            if json::folded(&key) == "plugins" && value.get() != "null" {
+                plugins = Some(value);
+            }
+        }
+        Ok(RawPlugins(plugins))
+    }
 }
 
 fn chosen_version(list: &Object<'_>) -> Result<String, Error> {

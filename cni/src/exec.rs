@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{Attachment, Command, Error, ErrorObject, Invocation, Pending, Plugin, Success, json};
+use crate::{
+    Attachment, Command, Error, ErrorObject, FieldError, Invocation, Object, Pending, Plugin, Success,
+    json::{self, go_quoted},
+    os_error_text,
+};
 
 /// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
 /// configuration's bytes on standard input, unchanged.
@@ -31,22 +35,24 @@ impl ExecutedPlugin {
     /// # Errors
     /// [`Error::PluginNotFound`], also when `kind` is empty or has a `/`.
     pub fn find(kind: &str, invocation: &Invocation) -> Result<Self, Error> {
+        let missing = |text: String| Err(Error::PluginNotFound(text));
         let directories = &invocation.path;
-        if directories.is_empty() {
-            return Err(Error::PluginNotFound("no paths provided".to_owned()));
-        }
         if kind.is_empty() {
-            return Err(Error::PluginNotFound("no plugin name provided".to_owned()));
+            return missing("no plugin name provided".to_owned());
         }
         if kind.contains('/') {
-            return Err(Error::PluginNotFound(format!("invalid plugin name: {kind}")));
+            return missing(format!("invalid plugin name: {kind}"));
+        }
+        if directories.is_empty() {
+            return missing("no paths provided".to_owned());
         }
         let candidates = directories.iter().map(|directory| invocation.on_host(directory).join(kind));
         match candidates.into_iter().find(|file| file.is_file()) {
             Some(file) => Ok(Self { file }),
             None => {
                 let searched: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
-                Err(Error::PluginNotFound(format!("failed to find plugin {kind:?} in path [{}]", searched.join(" "))))
+                let kind = go_quoted(kind.as_bytes());
+                missing(format!("failed to find plugin {kind} in path [{}]", searched.join(" ")))
             }
         }
     }
@@ -58,8 +64,9 @@ impl ExecutedPlugin {
         invocation: &Invocation,
     ) -> Result<Vec<u8>, Error> {
         let environment = delegate_environment(command, attachment, invocation);
-        let output = execute(&self.file, &environment, invocation.config.bytes())
-            .map_err(|error| silent_failure(&format!("fork/exec {}: {error}", self.file.display())))?;
+        let output = execute(&self.file, &environment, invocation.config.bytes()).map_err(|error| {
+            silent_failure(&format!("fork/exec {}: {}", self.file.display(), os_error_text(&error)))
+        })?;
         // What a plugin says on the side is for the operator, whether it failed or not.
         let _unwritable = io::stderr().write_all(&output.stderr);
         if output.status.success() { Ok(output.stdout) } else { Err(failure(&output)) }
@@ -153,23 +160,38 @@ fn start(file: &Path, environment: &BTreeMap<OsString, OsString>) -> io::Result<
     }
 }
 
+/// What a plugin said before it failed: an error object on standard output, or else words on standard error.
 fn failure(output: &Output) -> Error {
     if !output.stdout.is_empty() {
-        let quoted = || String::from_utf8_lossy(&output.stdout).into_owned();
-        let object = json::parse(&output.stdout)
-            .and_then(|value| serde_json::from_value::<ErrorObject>(value).map_err(|error| error.to_string()));
-        return match object {
+        return match error_object(&output.stdout) {
             Ok(object) => Error::Plugin { object, source: None },
             Err(error) => Error::Execution(format!(
-                "netplugin failed but error parsing its diagnostic message {:?}: {error}",
-                quoted()
+                "netplugin failed but error parsing its diagnostic message {}: {error}",
+                go_quoted(&output.stdout)
             )),
         };
     }
     if output.stderr.is_empty() {
         return silent_failure(&output.status.to_string());
     }
-    Error::Execution(format!("netplugin failed: {:?}", String::from_utf8_lossy(&output.stderr)))
+    Error::Execution(format!("netplugin failed: {}", go_quoted(&output.stderr)))
+}
+
+fn error_object(stdout: &[u8]) -> Result<ErrorObject, String> {
+    let value = json::parse(stdout)?;
+    if value.is_null() {
+        return Ok(ErrorObject::default());
+    }
+    let entries = value.as_object().ok_or("an error is a JSON object")?;
+    let object = Object::root(entries);
+    let read = || -> Result<ErrorObject, FieldError> {
+        Ok(ErrorObject {
+            code: object.integer("code")?.unwrap_or_default(),
+            msg: object.string("msg")?.unwrap_or_default().to_owned(),
+            details: object.string("details")?.unwrap_or_default().to_owned(),
+        })
+    };
+    read().map_err(|error| error.to_string())
 }
 
 fn silent_failure(what: &str) -> Error {

@@ -210,8 +210,38 @@ pub(crate) fn go_json(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
+/// Text in quotation marks with escapes, as Go's `%q` prints it.
+pub(crate) fn go_quoted(bytes: &[u8]) -> String {
+    let mut quoted = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => quoted.extend(['\\', c]),
+                '\n' => quoted.push_str("\\n"),
+                '\r' => quoted.push_str("\\r"),
+                '\t' => quoted.push_str("\\t"),
+                '\x07' => quoted.push_str("\\a"),
+                '\x08' => quoted.push_str("\\b"),
+                '\x0b' => quoted.push_str("\\v"),
+                '\x0c' => quoted.push_str("\\f"),
+                '\0'..=' ' | '\x7f' if c != ' ' => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+                _ if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+                _ => quoted.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            quoted.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// The form in which keys are compared: Go folds ASCII letters and the two other characters that fold to one.
-fn folded(key: &str) -> String {
+pub(crate) fn folded(key: &str) -> String {
+    if key.is_ascii() {
+        return key.to_ascii_lowercase();
+    }
     let fold = |c: char| match c {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
@@ -397,5 +427,20 @@ mod tests {
         assert_eq!(value, serde_json::json!({"name": "a\u{fffd}b"}));
         assert_eq!(parse(b"").unwrap_err(), "unexpected end of JSON input");
         assert_eq!(parse(b"{\"a\":").unwrap_err(), "unexpected end of JSON input");
+    }
+
+    #[test]
+    fn what_go_reads_and_we_do_not() {
+        assert!(parse(br#"{"name":"\ud800"}"#).is_err());
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(nested(127).as_bytes()).is_ok());
+        assert!(parse(nested(128).as_bytes()).is_err());
+        assert!(parse(nested(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn quotes_are_those_of_go() {
+        assert_eq!(go_quoted("a \"b\"\n\u{1}\u{7f}é\u{85}".as_bytes()), r#""a \"b\"\n\x01\x7fé\u0085""#);
+        assert_eq!(go_quoted(b"\xff\\"), r#""\xff\\""#);
     }
 }

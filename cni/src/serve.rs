@@ -9,7 +9,8 @@ use std::{
 };
 
 use crate::{
-    Attachment, Command, Environment, Error, ErrorCode, ErrorObject, Invocation, NetworkConfig, Plugin, Version,
+    Attachment, Command, Environment, Error, ErrorCode, ErrorObject, InterfaceName, Invocation, NetworkConfig, Plugin,
+    Version,
 };
 
 /// Who a plugin is, for those who run it without `CNI_COMMAND`.
@@ -129,7 +130,7 @@ fn attachment(command: Option<&Command>, environment: &Environment) -> Result<Op
     };
     let value = |name| environment.value(name).filter(|_| required.contains(&name)).map(text);
     let container_id = value("CNI_CONTAINERID").map(|id| id.parse()).transpose()?;
-    let ifname = value("CNI_IFNAME").map(|name| name.parse()).transpose()?;
+    let ifname = value("CNI_IFNAME").map(|name| interface_name(&name, environment)).transpose()?;
     let missing: Vec<&str> = required.iter().copied().filter(|name| environment.value(name).is_none()).collect();
     if !missing.is_empty() {
         return Err(Error::MissingEnvironment(missing));
@@ -139,6 +140,15 @@ fn attachment(command: Option<&Command>, environment: &Environment) -> Result<Op
         ifname,
         netns: environment.value("CNI_NETNS").map(PathBuf::from),
     }))
+}
+
+/// An interface cannot have a name that is not text, and must not get a similar one instead.
+fn interface_name(name: &str, environment: &Environment) -> Result<InterfaceName, Error> {
+    if environment.value("CNI_IFNAME").is_some_and(|name| name.to_str().is_none()) {
+        let problem = "interface name is not UTF-8";
+        return Err(Error::InvalidInterfaceName { problem, details: name.to_owned() });
+    }
+    name.parse()
 }
 
 /// Acting on the namespace of this very process would give the host a container's interface, or delete one of its own.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{Cidr, Error, MacAddress, Object, Version, wire};
+use crate::{Cidr, Error, FieldError, MacAddress, Object, Version, wire};
 
 /// What an ADD made: interfaces, addresses, routes, name servers.
 ///
@@ -142,7 +142,7 @@ impl Dns {
     ///
     /// # Errors
     /// When a field is of a wrong type.
-    pub fn parse(object: &Object<'_>) -> Result<Self, Error> {
+    pub fn parse(object: &Object<'_>) -> Result<Self, FieldError> {
         wire::dns(object)
     }
 

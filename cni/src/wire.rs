@@ -139,7 +139,7 @@ pub(crate) fn route(object: &Object<'_>) -> Result<Route, Error> {
     })
 }
 
-pub(crate) fn dns(object: &Object<'_>) -> Result<Dns, Error> {
+pub(crate) fn dns(object: &Object<'_>) -> Result<Dns, FieldError> {
     Ok(Dns {
         nameservers: object.strings("nameservers")?,
         domain: object.string("domain")?.unwrap_or_default().to_owned(),
@@ -166,6 +166,11 @@ fn ip(object: &Object<'_>, key: &str) -> Result<Option<IpAddr>, FieldError> {
 
 fn present(items: Vec<Item<'_>>) -> impl Iterator<Item = Item<'_>> {
     items.into_iter().filter(|item| !item.is_null())
+}
+
+/// An IPv4-mapped IPv6 address is the IPv4 address, as everywhere in Go.
+fn canonical(ip: Option<IpAddr>) -> Option<IpAddr> {
+    ip.map(|ip| ip.to_canonical())
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -254,7 +259,7 @@ mod since_1_0 {
                     .iter()
                     .map(|link| InterfaceDocument {
                         mac: &link.mac,
-                        mtu: link.mtu,
+                        mtu: link.mtu.filter(|mtu| *mtu > 0),
                         name: &link.name,
                         pci_id: &link.pci_id,
                         sandbox: &link.sandbox,
@@ -265,7 +270,7 @@ mod since_1_0 {
                     .iter()
                     .map(|ip| IpDocument {
                         address: ip.address.to_string(),
-                        gateway: ip.gateway,
+                        gateway: canonical(ip.gateway),
                         interface: ip.interface,
                     })
                     .collect(),
@@ -274,7 +279,7 @@ mod since_1_0 {
                     .map(|route| RouteDocument {
                         advmss: route.advmss,
                         dst: route.dst.to_string(),
-                        gw: route.gw,
+                        gw: canonical(route.gw),
                         mtu: route.mtu,
                         priority: route.priority,
                         scope: route.scope,
@@ -373,7 +378,7 @@ mod before_1_0 {
                         version: if ip.address.address().is_ipv4() { "4" } else { "6" },
                         interface: ip.interface,
                         address: ip.address.to_string(),
-                        gateway: ip.gateway,
+                        gateway: canonical(ip.gateway),
                     })
                     .collect(),
                 routes: success
@@ -381,7 +386,7 @@ mod before_1_0 {
                     .iter()
                     .map(|route| RouteDocument {
                         dst: route.dst.to_string(),
-                        gw: route.gw,
+                        gw: canonical(route.gw),
                         mtu: route.mtu,
                         advmss: route.advmss,
                         priority: route.priority,
@@ -442,8 +447,29 @@ mod before_0_3 {
         let routes = success.routes.iter().filter(|route| of_family(&route.dst));
         Some(IpDocument {
             ip: ip.address.to_string(),
-            gateway: ip.gateway,
-            routes: routes.map(|route| RouteDocument { dst: route.dst.to_string(), gw: route.gw }).collect(),
+            gateway: canonical(ip.gateway),
+            routes: routes.map(|route| RouteDocument { dst: route.dst.to_string(), gw: canonical(route.gw) }).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_numbers_are_those_of_the_kernel() {
+        let read = |key: &str, number: &str| {
+            let text = format!(r#"{{"routes":[{{"dst":"10.0.0.0/8","{key}":{number}}}]}}"#);
+            parse(text.as_bytes(), Version::LATEST)
+        };
+        for key in ["mtu", "advmss", "priority", "table"] {
+            assert!(read(key, "4294967295").is_ok());
+            for number in ["-1", "4294967296", "1.5", "\"1\""] {
+                let error = read(key, number).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("\"routes[0].{key}\" must be a whole number")), "{error}");
+            }
+        }
+        assert!(read("scope", "255").is_ok() && read("scope", "256").is_err());
     }
 }

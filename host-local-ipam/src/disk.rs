@@ -132,8 +132,9 @@ impl Reservations for Network {
         addresses.sort();
         let mut reservations = Vec::new();
         for (_, address) in addresses {
-            // What nobody could have written as a reservation belongs to nobody; the address is taken all the same.
-            reservations.extend(self.read(address)?.map(|owner| Reservation { address, owner }));
+            // What cannot be read, or cannot be a reservation, belongs to nobody. The address is taken all the same.
+            let owner = self.read(address).ok().flatten();
+            reservations.extend(owner.map(|owner| Reservation { address, owner }));
         }
         Ok(reservations)
     }

@@ -44,8 +44,10 @@ impl Store for MemoryStore {
 
     fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
         let networks = self.locked();
-        let exists = networks.contains_key(network);
-        Ok(exists.then(|| Box::new(Locked { networks, network: network.clone() }) as Box<dyn Reservations + '_>))
+        if !networks.contains_key(network) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Locked { networks, network: network.clone() })))
     }
 }
 
@@ -69,6 +71,9 @@ impl Reservations for Locked<'_> {
     }
 
     fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
+        if first > last {
+            return Ok(None);
+        }
         let mut candidate = first;
         for taken in self.network().owners.range(first..=last).map(|(address, _)| *address) {
             if taken != candidate {

@@ -92,20 +92,20 @@ impl Range {
             return Err(RangeError::HostBits { prefix: subnet.prefix(), network: subnet.network() });
         }
         let second = successor(subnet.network());
-        if let Some(start) = first {
-            let behind_last = last.is_some_and(|last| last.is_ipv4() == start.is_ipv4() && start > last);
-            if !subnet.contains(start) || behind_last {
-                return Err(RangeError::StartOutside { start, subnet });
-            }
+        let start = first.unwrap_or(second);
+        let end = match (last, subnet.address().is_ipv4()) {
+            (Some(last), _) => last,
+            // The broadcast address is for everybody.
+            (None, true) => predecessor(subnet.last()),
+            (None, false) => subnet.last(),
+        };
+        if first.is_some() && (!subnet.contains(start) || start.is_ipv4() == end.is_ipv4() && start > end) {
+            return Err(RangeError::StartOutside { start, subnet });
         }
-        let first = first.unwrap_or(second);
-        if let Some(end) = last
-            && (!subnet.contains(end) || end < first)
-        {
+        if !subnet.contains(end) || end < start {
             return Err(RangeError::EndOutside { end, subnet });
         }
-        let default_last = if subnet.address().is_ipv4() { predecessor(subnet.last()) } else { subnet.last() };
-        Ok(Self { subnet, first, last: last.unwrap_or(default_last), gateway: gateway.unwrap_or(second) })
+        Ok(Self { subnet, first: start, last: end, gateway: gateway.unwrap_or(second) })
     }
 
     /// The subnet whose prefix length goes with each address.

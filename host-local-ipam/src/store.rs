@@ -118,19 +118,20 @@ impl Owner {
     /// Whether this is the record of `attachment`.
     #[must_use]
     pub fn is(&self, attachment: &AttachmentId) -> bool {
-        self.container_id == attachment.container_id && self.ifname.as_deref() == Some(&attachment.ifname)
+        self.container_id == attachment.container_id.trim() && self.ifname.as_deref() == Some(&attachment.ifname)
     }
 
     /// Whether this is an old record of the container of `attachment`, without an interface.
     #[must_use]
     pub fn is_legacy(&self, attachment: &AttachmentId) -> bool {
-        self.container_id == attachment.container_id && self.ifname.is_none()
+        self.container_id == attachment.container_id.trim() && self.ifname.is_none()
     }
 }
 
+/// White space around a container's ID does not count.
 impl From<&AttachmentId> for Owner {
     fn from(attachment: &AttachmentId) -> Self {
-        Self { container_id: attachment.container_id.clone(), ifname: Some(attachment.ifname.clone()) }
+        Self { container_id: attachment.container_id.trim().to_owned(), ifname: Some(attachment.ifname.clone()) }
     }
 }
 

@@ -220,10 +220,10 @@ impl From<FieldError> for Error {
 
 impl From<Error> for multus_cni::Error {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Protocol(error) => error,
-            other => Self::from_plugin(other.code(), other),
+        if let Error::Protocol(error) = error {
+            return error;
         }
+        Self::from_plugin(error.code(), error)
     }
 }
 

@@ -44,12 +44,12 @@ pub enum Error {
         source: io::Error,
     },
     /// The file of a network namespace could not be examined; mostly it does not exist.
-    #[error("failed to Statfs {path:?}: {}", errno_text(*.errno))]
+    #[error("failed to Statfs {path:?}: {}", os_error_text(.source))]
     NamespaceUnreachable {
         /// The file.
         path: PathBuf,
-        /// The error number.
-        errno: i32,
+        /// Why.
+        source: io::Error,
     },
     /// The file exists, and is no namespace.
     #[error("unknown FS magic on {path:?}: {magic:x}")]
@@ -87,10 +87,11 @@ impl Error {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Refused { errno, .. } | Self::NamespaceUnreachable { errno, .. } => Some(*errno),
-            Self::Socket { source, .. } | Self::Namespace { source, .. } | Self::Sysctl { source, .. } => {
-                source.raw_os_error()
-            }
+            Self::Refused { errno, .. } => Some(*errno),
+            Self::Socket { source, .. }
+            | Self::NamespaceUnreachable { source, .. }
+            | Self::Namespace { source, .. }
+            | Self::Sysctl { source, .. } => source.raw_os_error(),
             Self::NoReply { .. } | Self::UnusableReply { .. } | Self::NotANamespace { .. } | Self::Panicked(_) => None,
         }
     }
@@ -105,7 +106,7 @@ impl Error {
     /// Whether what was to be made exists already.
     #[must_use]
     pub fn already_exists(&self) -> bool {
-        self.errno() == Some(Errno::EEXIST as i32)
+        self.errno().map(Errno::from_raw) == Some(Errno::EEXIST)
     }
 }
 

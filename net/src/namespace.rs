@@ -15,7 +15,7 @@ use std::{
 
 use nix::{
     sched::{CloneFlags, setns},
-    sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
+    sys::statfs::{FsType, NSFS_MAGIC, statfs},
 };
 
 use crate::{Connection, Error};
@@ -34,11 +34,10 @@ impl Namespace {
     /// [`Error::NamespaceUnreachable`] when it does not exist, [`Error::NotANamespace`] when it is another kind of
     /// file, [`Error::Namespace`] when it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let found =
-            statfs(path).map_err(|errno| Error::NamespaceUnreachable { path: path.to_owned(), errno: errno as i32 })?;
+        let found = statfs(path)
+            .map_err(|errno| Error::NamespaceUnreachable { path: path.to_owned(), source: errno.into() })?;
         let FsType(magic) = found.filesystem_type();
-        // Before Linux 3.19 namespace files were on proc itself.
-        if FsType(magic) != NSFS_MAGIC && FsType(magic) != PROC_SUPER_MAGIC {
+        if FsType(magic) != NSFS_MAGIC {
             return Err(Error::NotANamespace { path: path.to_owned(), magic });
         }
         let file = File::open(path).map_err(|source| failed("open", path, source))?;

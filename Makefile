@@ -1,0 +1,32 @@
+# Everything here is plain cargo; the targets spell out what goes with what.
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+PLUGINS := macvlan host-local
+PACKAGES := $(foreach plugin,$(PLUGINS),-p $(plugin)-plugin)
+
+.PHONY: demo test lint dist bench
+
+# Attach two sandboxes with the real program, in namespaces of their own.
+demo:
+	cargo build --quiet --profile plugin $(PACKAGES)
+	@cargo run --quiet -p testkit --bin demo -- target/plugin
+
+# Every test. With CI=true a test that cannot run here is a failure; else it is ignored, and says why.
+test:
+	cargo test --workspace
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# Static programs, ready to be copied to /opt/cni/bin.
+dist:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile plugin --target $(TARGET) $(PACKAGES)
+	mkdir -p target/dist
+	cp $(foreach plugin,$(PLUGINS),target/$(TARGET)/plugin/$(plugin)) target/dist/
+	ls -l target/dist
+
+# Whole processes against the kernel's floor and the Go plugins, then the allocator by itself.
+bench: dist
+	cargo run --quiet --release -p benches --bin processes -- target/dist
+	cargo bench --quiet -p benches

@@ -1,0 +1,229 @@
+//! The conversation with the kernel, and what comes of it when something is wrong.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::Path,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use multus_net::{Connection, Error, MacvlanMode, MacvlanSpec, Namespace, RouteSpec, sysctl};
+use testkit::{Lab, Netns, run};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    run(&[
+        ("refusals_carry_the_kernels_own_words", refusals_carry_the_kernels_own_words),
+        ("what_is_not_there_is_none_or_not_found", what_is_not_there_is_none_or_not_found),
+        ("dumps_are_whole_while_links_come_and_go", dumps_are_whole_while_links_come_and_go),
+        ("a_link_is_born_in_the_other_namespace", a_link_is_born_in_the_other_namespace),
+        ("a_running_link_can_be_renamed", a_running_link_can_be_renamed),
+        ("work_inside_does_not_move_the_caller", work_inside_does_not_move_the_caller),
+        ("a_panic_inside_is_an_error", a_panic_inside_is_an_error),
+        ("only_namespaces_are_opened", only_namespaces_are_opened),
+        ("the_same_namespace_is_known_by_any_path", the_same_namespace_is_known_by_any_path),
+        ("sysctls_are_those_of_the_namespace", sysctls_are_those_of_the_namespace),
+        ("waiting_for_addresses_ends_in_time", waiting_for_addresses_ends_in_time),
+        ("routes_are_read_as_they_are", routes_are_read_as_they_are),
+    ])
+}
+
+fn refusals_carry_the_kernels_own_words(lab: &Lab) {
+    let mut host = connect(&lab.host);
+    let index = host.link_by_name("ens32").unwrap().unwrap().index;
+    let address = "10.0.0.1/24".parse().unwrap();
+    host.add_address(index, address, false).unwrap();
+    let error = host.add_address(index, address, false).unwrap_err();
+    assert!(error.already_exists());
+    assert_eq!(error.to_string(), "file exists: ipv4: Address already assigned");
+    let error = host.add_route(&route("192.168.0.0/16", "172.31.0.1", index)).unwrap_err();
+    assert_eq!(error.to_string(), "network is unreachable: Nexthop has invalid gateway");
+    let error = host.add_route(&route("192.168.0.1/16", "10.0.0.2", index)).unwrap_err();
+    assert!(error.to_string().starts_with("invalid argument: "), "{error}");
+    let error = host.rename_link(index, "lo").unwrap_err();
+    assert_eq!(error.to_string(), "file exists");
+}
+
+fn what_is_not_there_is_none_or_not_found(lab: &Lab) {
+    let mut host = connect(&lab.host);
+    assert_eq!(host.link_by_name("ens23").unwrap(), None);
+    assert_eq!(host.link_by_name("").unwrap(), None);
+    assert_eq!(host.link_by_name(&"x".repeat(100_000)).unwrap(), None);
+    assert_eq!(host.link_by_index(4711).unwrap(), None);
+    assert!(host.delete_link(4711).unwrap_err().is_not_found());
+    let error = Namespace::open(Path::new("/nowhere")).unwrap_err();
+    assert!(error.is_not_found());
+    assert_eq!(error.to_string(), "failed to Statfs \"/nowhere\": no such file or directory");
+}
+
+fn dumps_are_whole_while_links_come_and_go(lab: &Lab) {
+    for number in 0..40 {
+        lab.host.ip(&format!("link add stays{number} link ens32 type macvlan"));
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut host = connect(&lab.host);
+            let parent = host.link_by_name("ens32").unwrap().unwrap().index;
+            while !done.load(Ordering::Relaxed) {
+                host.create_macvlan(&spec("goes", parent), None).unwrap();
+                let index = host.link_by_name("goes").unwrap().unwrap().index;
+                host.delete_link(index).unwrap();
+            }
+        });
+        let mut host = connect(&lab.host);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline {
+            match host.links() {
+                Ok(links) => assert_eq!(links.iter().filter(|link| link.name.starts_with("stays")).count(), 40),
+                // It says so, rather than telling half.
+                Err(error) => assert!(matches!(error, Error::UnusableReply { .. }), "{error}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn a_link_is_born_in_the_other_namespace(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let mut host = connect(&lab.host);
+    let parent = host.link_by_name("ens32").unwrap().unwrap();
+    host.create_macvlan(&spec("net1", parent.index), Some(&open(&sandbox))).unwrap();
+    assert_eq!(lab.host.links(), ["ens32", "lo", "wire"]);
+    let link = connect(&sandbox).link_by_name("net1").unwrap().unwrap();
+    let shown = sandbox.link("net1").unwrap();
+    assert_eq!(shown["linkinfo"]["info_data"]["mode"], "vepa");
+    assert_eq!(shown["ifindex"], link.index);
+    assert_eq!(shown["address"], link.mac.unwrap().to_string());
+    assert_eq!(link.parent, Some(parent.index));
+    assert!(link.parent_namespace_id.is_some() && !link.is_up);
+    assert_eq!(link.macvlan.unwrap().mode, MacvlanMode::Vepa);
+}
+
+fn a_running_link_can_be_renamed(lab: &Lab) {
+    let mut host = connect(&lab.host);
+    let index = host.link_by_name("ens32").unwrap().unwrap().index;
+    host.rename_link(index, "ens33").unwrap();
+    assert_eq!(lab.host.links(), ["ens33", "lo", "wire"]);
+}
+
+fn work_inside_does_not_move_the_caller(lab: &Lab) {
+    let sandbox = open(&lab.container("c1"));
+    lab.host.within(|| {
+        let before = Namespace::current().unwrap();
+        let inside = sandbox.enter(TIMEOUT, |_| Namespace::current()).unwrap();
+        assert!(inside.is_same_as(&sandbox).unwrap());
+        assert!(Namespace::current().unwrap().is_same_as(&before).unwrap());
+        let mut connection = sandbox.connect(TIMEOUT).unwrap();
+        assert_eq!(connection.links().unwrap().len(), 1);
+        assert!(Namespace::current().unwrap().is_same_as(&before).unwrap());
+    });
+}
+
+fn a_panic_inside_is_an_error(lab: &Lab) {
+    let sandbox = open(&lab.container("c1"));
+    let panicking = |_: &mut Connection| -> Result<(), Error> { std::panic::resume_unwind(Box::new("out of luck")) };
+    let error = sandbox.enter(TIMEOUT, panicking).unwrap_err();
+    assert_eq!(error.to_string(), "internal error inside the namespace: out of luck");
+}
+
+fn only_namespaces_are_opened(lab: &Lab) {
+    fs::write(lab.path("file"), "").unwrap();
+    for path in [lab.path("file"), "/proc/self/status".into(), "/proc".into()] {
+        let error = Namespace::open(&path).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("unknown FS magic on {path:?}: ")), "{error}");
+    }
+    // A namespace of another kind.
+    let error = Namespace::open(Path::new("/proc/self/ns/uts")).unwrap().connect(TIMEOUT).unwrap_err();
+    assert_eq!(error.to_string(), "setns /proc/self/ns/uts: invalid argument");
+}
+
+fn the_same_namespace_is_known_by_any_path(lab: &Lab) {
+    let (first, second) = (lab.container("c1"), lab.container("c2"));
+    assert!(!open(&first).is_same_as(&open(&second)).unwrap());
+    first.within(|| assert!(Namespace::current().unwrap().is_same_as(&open(&first)).unwrap()));
+}
+
+fn sysctls_are_those_of_the_namespace(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let key = "net/ipv4/conf/all/arp_notify";
+    open(&sandbox).enter(TIMEOUT, |_| sysctl::write(key, "1")).unwrap();
+    assert_eq!(sandbox.sysctl(key), "1");
+    assert_eq!(lab.host.sysctl(key), "0");
+    assert_eq!(open(&sandbox).enter(TIMEOUT, |_| sysctl::read(key)).unwrap(), "1");
+    let error = sysctl::write("net/ipv4/conf/nothing/arp_notify", "1").unwrap_err();
+    assert_eq!(error.to_string(), "net/ipv4/conf/nothing/arp_notify: no such file or directory");
+}
+
+fn waiting_for_addresses_ends_in_time(lab: &Lab) {
+    lab.host.within(|| sysctl::write("net/ipv6/conf/ens32/dad_transmits", "100").unwrap());
+    let mut host = connect(&lab.host);
+    let index = host.link_by_name("ens32").unwrap().unwrap().index;
+    host.add_address(index, "2001:db8::1/64".parse().unwrap(), false).unwrap();
+    let start = Instant::now();
+    let addresses = host.settled_addresses(index, Duration::from_millis(200)).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    let ours = addresses.iter().find(|address| address.cidr.to_string() == "2001:db8::1/64").unwrap();
+    assert!(ours.is_tentative && !ours.is_optimistic && !ours.is_duplicate);
+}
+
+fn routes_are_read_as_they_are(lab: &Lab) {
+    lab.host.ip("address add 10.0.0.1/24 dev ens32");
+    lab.host.ip("route add 10.1.0.0/16 via 10.0.0.2 metric 7 table 1000");
+    lab.host.ip("route add default nexthop via 10.0.0.3 nexthop via 10.0.0.4");
+    lab.host.ip("route add blackhole 10.2.0.0/16");
+    lab.host.ip("-6 route add 2001:db8::/32 dev ens32");
+    let mut host = connect(&lab.host);
+    let index = host.link_by_name("ens32").unwrap().unwrap().index;
+    let routes = host.routes().unwrap();
+    let to = |text: &str| routes.iter().find(|route| route.destination.to_string() == text).unwrap().clone();
+    let ip = |text: &str| Some(text.parse().unwrap());
+    let in_table = to("10.1.0.0/16");
+    assert_eq!((in_table.table, in_table.priority, in_table.gateway), (1000, 7, ip("10.0.0.2")));
+    let default = to("0.0.0.0/0");
+    assert_eq!((default.table, default.gateway, default.output), (254, ip("10.0.0.3"), Some(index)));
+    let nowhere = to("10.2.0.0/16");
+    assert_eq!((nowhere.is_unicast, nowhere.output), (false, None));
+    assert!(to("2001:db8::/32").is_unicast);
+}
+
+fn connect(netns: &Netns) -> Connection {
+    open(netns).connect(TIMEOUT).unwrap()
+}
+
+fn open(netns: &Netns) -> Namespace {
+    Namespace::open(netns.path()).unwrap()
+}
+
+fn spec(name: &str, parent: u32) -> MacvlanSpec<'_> {
+    MacvlanSpec {
+        name,
+        parent,
+        mtu: None,
+        mac: None,
+        mode: MacvlanMode::Vepa,
+        broadcast_queue_length: None,
+        broadcast_cutoff: None,
+        no_promiscuous: false,
+        no_destination: false,
+        source_macs: &[],
+    }
+}
+
+fn route(destination: &str, gateway: &str, output: u32) -> RouteSpec {
+    RouteSpec {
+        destination: destination.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+        output,
+        priority: None,
+        table: None,
+        scope: 0,
+        mtu: None,
+        advmss: None,
+    }
+}
