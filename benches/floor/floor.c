@@ -3,7 +3,8 @@
  *   floor add NETNS MASTER STORE ADDRESS    floor del NETNS STORE ADDRESS
  *
  * add: parent's index, lock, one reservation file, macvlan "eth0" born in the namespace, its index, address/24, up,
- * default route by x.x.x.1. No configuration is read, nothing is checked, nothing is undone. */
+ * default route by x.x.x.1. Standard input is read, since a runtime writes to it; nothing of it is used, nothing is
+ * checked, nothing is undone. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -77,6 +78,7 @@ int main(int argc, char **argv) {
     int adding = argc == 6 && !strcmp(argv[1], "add");
     if (!adding && argc != 5) return 2;
     const char *store = argv[argc - 2], *text = argv[argc - 1];
+    while (read(0, reply, sizeof reply) > 0) {}
     int outer = netlink(), namespace = open(argv[2], O_RDONLY | O_CLOEXEC);
     if (namespace < 0) fail(argv[2]);
     char path[512];

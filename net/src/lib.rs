@@ -1,7 +1,7 @@
 //! Network namespaces and [rtnetlink] behind a small blocking API: links, addresses, routes, sysctls.
 //!
-//! * [`Namespace`]: an open network namespace; [`Namespace::enter`] runs work inside it on a thread of its own, which
-//!   dies with the work, so that no other code ever finds itself in the wrong namespace.
+//! * [`Namespace`]: an open network namespace; [`Namespace::enter`] runs work inside it, on a thread that dies with the
+//!   work, so that no other code ever finds itself in the wrong namespace.
 //! * [`Connection`]: a conversation with the kernel about one namespace: the one of the thread that opened it. It stays
 //!   with that namespace wherever it is used.
 //! * [`sysctl`]: settings under `/proc/sys/net` of the calling thread's namespace.

@@ -1,12 +1,14 @@
 //! Network namespaces, and the only way into them.
 
 use std::{
-    fs::File,
+    any::Any,
+    fs::{self, File},
     io,
     os::{
         fd::{AsRawFd, RawFd},
         unix::fs::MetadataExt,
     },
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -64,10 +66,13 @@ impl Namespace {
         Ok(identity(self)? == identity(other)?)
     }
 
-    /// Runs `work` inside the namespace, on a thread made for it that ends with it. The connection given to it speaks of
-    /// the namespace; each of its requests has at most `timeout`.
+    /// Runs `work` inside the namespace, on a thread made for it that ends with it, while the calling thread waits. The
+    /// connection given to it speaks of the namespace; each of its requests has at most `timeout`.
     ///
-    /// The calling thread waits. A child process must not be started from `work`: it would be born in the namespace.
+    /// In a process of one thread that one goes in itself and comes back: there is nobody to meet it in the wrong place,
+    /// and a thread would take a fifth of the time that an ADD has.
+    ///
+    /// A child process must not be started from `work`: it would be born in the namespace.
     ///
     /// # Errors
     /// When the namespace cannot be entered, when the work panics, and what the work returns.
@@ -80,7 +85,7 @@ impl Namespace {
         T: Send,
         E: From<Error> + Send,
     {
-        self.on_a_thread_inside(|| work(&mut Connection::open(timeout)?))
+        self.inside(|| work(&mut Connection::open(timeout)?))
     }
 
     /// Opens a connection that speaks of the namespace, for use from outside.
@@ -88,36 +93,52 @@ impl Namespace {
     /// # Errors
     /// When the namespace cannot be entered, or the kernel gives no socket.
     pub fn connect(&self, timeout: Duration) -> Result<Connection, Error> {
-        self.on_a_thread_inside(|| Connection::open(timeout))
+        self.inside(|| Connection::open(timeout))
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    fn on_a_thread_inside<T, E>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E>
+    fn inside<T, E>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E>
     where
         T: Send,
         E: From<Error> + Send,
     {
         let inside = || {
-            setns(&*self.file, CloneFlags::CLONE_NEWNET)
-                .map_err(|errno| failed("setns", &self.path, io::Error::from(errno)))?;
+            self.move_into()?;
             work()
         };
+        if is_only_thread() {
+            let home = Self::current()?;
+            let result = panic::catch_unwind(AssertUnwindSafe(inside));
+            home.move_into()?;
+            return result.unwrap_or_else(panicked);
+        }
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, inside);
             let thread = thread.map_err(|source| failed("start a thread in", &self.path, source))?;
-            thread.join().unwrap_or_else(|panic| Err(Error::Panicked(panic_text(&*panic)).into()))
+            thread.join().unwrap_or_else(panicked)
         })
     }
+
+    /// Moves the calling thread.
+    fn move_into(&self) -> Result<(), Error> {
+        let moved = setns(&*self.file, CloneFlags::CLONE_NEWNET);
+        moved.map_err(|errno| failed("setns", &self.path, io::Error::from(errno)))
+    }
+}
+
+/// Whether this process has one thread: proc counts a link for each, besides the two of any directory.
+fn is_only_thread() -> bool {
+    fs::metadata("/proc/self/task").is_ok_and(|task| task.nlink() == 3)
+}
+
+fn panicked<T, E: From<Error>>(panic: Box<dyn Any + Send>) -> Result<T, E> {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Err(Error::Panicked(text.unwrap_or("a panic without words").to_owned()).into())
 }
 
 fn failed(attempt: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Namespace { attempt, path: path.to_owned(), source }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("a panic without words").to_owned()
 }

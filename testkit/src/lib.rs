@@ -38,7 +38,15 @@ pub fn run(cases: &[Case]) -> ExitCode {
 
 /// As [`run`], for cases that need something besides namespaces; `needed` says why they cannot run without.
 pub fn run_when(cases: &[Case], needed: Result<(), String>) -> ExitCode {
-    let arguments = Arguments::from_args();
+    run_with(&Arguments::from_args(), cases, needed)
+}
+
+/// As [`run`], with all cases on the program's first thread, which stays its only one.
+pub fn run_on_one_thread(cases: &[Case]) -> ExitCode {
+    run_with(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, cases, Ok(()))
+}
+
+fn run_with(arguments: &Arguments, cases: &[Case], needed: Result<(), String>) -> ExitCode {
     let obstacle = needed.and_then(|()| enter_private_namespaces()).err();
     let must_run = env::var("CI").is_ok_and(|value| value == "true");
     if let Some(reason) = obstacle.as_ref().filter(|_| !must_run) {
@@ -56,5 +64,5 @@ pub fn run_when(cases: &[Case], needed: Result<(), String>) -> ExitCode {
         };
         Trial::test(*name, test).with_ignored_flag(ignored)
     };
-    libtest_mimic::run(&arguments, cases.iter().map(trial).collect()).exit_code()
+    libtest_mimic::run(arguments, cases.iter().map(trial).collect()).exit_code()
 }

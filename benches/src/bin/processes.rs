@@ -14,6 +14,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -81,12 +82,18 @@ fn measure(bench: &Bench<'_>, candidates: &[Candidate], mut measured: Vec<Measur
         (candidate.call)(bench, true);
         (candidate.call)(bench, false);
     }
-    for _ in 0..rounds {
-        for (candidate, measured) in candidates.iter().zip(&mut measured) {
+    let count = candidates.len();
+    for round in 0..rounds {
+        // Everybody is first equally often.
+        for turn in 0..count {
+            let index = (turn + round) % count;
+            let (candidate, measured) = (&candidates[index], &mut measured[index]);
             let before = children_cpu();
             measured.add.push((candidate.call)(bench, true));
             measured.add_cpu += children_cpu() - before;
             measured.del.push((candidate.call)(bench, false));
+            // What the kernel still has to clean up after a DEL is nobody else's burden.
+            thread::sleep(Duration::from_millis(10));
         }
     }
     measured
@@ -119,7 +126,7 @@ impl Bench<'_> {
         } else {
             command.args(["del".as_ref(), netns.as_os_str(), store.as_os_str(), "192.168.1.2".as_ref()]);
         }
-        self.timed(command.env_clear(), b"")
+        self.timed(command.env_clear(), b"{}")
     }
 
     fn plugin(&self, directory: &Path, add: bool, dual_stack: bool) -> Duration {
@@ -149,8 +156,7 @@ impl Bench<'_> {
         self.lab.host.within(|| {
             let start = Instant::now();
             let mut child = command.spawn().unwrap();
-            // The floor reads nothing, and may be done before it could.
-            let _unread = child.stdin.take().unwrap().write_all(stdin);
+            child.stdin.take().unwrap().write_all(stdin).unwrap();
             let output = child.wait_with_output().unwrap();
             let time = start.elapsed();
             assert!(output.status.success(), "{command:?}: {output:?}");

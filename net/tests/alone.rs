@@ -1,0 +1,63 @@
+//! Entering a namespace in a process of one thread, as plugins are.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, process::Command, process::ExitCode, time::Duration};
+
+use multus_net::{Connection, Error, Namespace, sysctl};
+use testkit::{Lab, run_on_one_thread};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    run_on_one_thread(&[
+        ("the_only_thread_goes_in_itself_and_comes_back", the_only_thread_goes_in_itself_and_comes_back),
+        ("it_comes_back_from_a_failure_and_from_a_panic", it_comes_back_from_a_failure_and_from_a_panic),
+        ("with_company_a_thread_goes", with_company_a_thread_goes),
+    ])
+}
+
+fn the_only_thread_goes_in_itself_and_comes_back(lab: &Lab) {
+    let sandbox = Namespace::open(lab.container("c1").path()).unwrap();
+    let (home, thread) = (here(), fs::read_link("/proc/thread-self").unwrap());
+    let inside = sandbox.enter(TIMEOUT, |inside| {
+        sysctl::write("net/ipv4/conf/all/arp_notify", "1")?;
+        Ok::<_, Error>((inside.links()?.len(), here(), fs::read_link("/proc/thread-self").unwrap()))
+    });
+    let (links, there, same_thread) = inside.unwrap();
+    assert_eq!((links, same_thread), (1, thread));
+    assert_ne!(there, home);
+    assert_eq!(here(), home);
+    // A child is born at home.
+    let born = Command::new("readlink").arg("/proc/self/ns/net").output().unwrap();
+    assert_eq!(String::from_utf8(born.stdout).unwrap().trim(), home);
+    assert_eq!(sandbox.connect(TIMEOUT).unwrap().links().unwrap().len(), 1);
+    assert_eq!(here(), home);
+}
+
+fn it_comes_back_from_a_failure_and_from_a_panic(lab: &Lab) {
+    let sandbox = Namespace::open(lab.container("c1").path()).unwrap();
+    let home = here();
+    let failing = |inside: &mut Connection| inside.delete_link(4711);
+    assert!(sandbox.enter(TIMEOUT, failing).unwrap_err().is_not_found());
+    assert_eq!(here(), home);
+    let panicking = |_: &mut Connection| -> Result<(), Error> { std::panic::resume_unwind(Box::new("out of luck")) };
+    let error = sandbox.enter(TIMEOUT, panicking).unwrap_err();
+    assert_eq!(error.to_string(), "internal error inside the namespace: out of luck");
+    assert_eq!(here(), home);
+}
+
+fn with_company_a_thread_goes(lab: &Lab) {
+    let sandbox = Namespace::open(lab.container("c1").path()).unwrap();
+    let thread = fs::read_link("/proc/thread-self").unwrap();
+    let (leave, stay) = std::sync::mpsc::channel::<()>();
+    let company = std::thread::spawn(move || stay.recv());
+    let other = sandbox.enter(TIMEOUT, |_| Ok::<_, Error>(fs::read_link("/proc/thread-self").unwrap()));
+    assert_ne!(other.unwrap(), thread);
+    drop(leave);
+    company.join().unwrap().unwrap_err();
+}
+
+fn here() -> String {
+    fs::read_link("/proc/thread-self/ns/net").unwrap().to_str().unwrap().to_owned()
+}
