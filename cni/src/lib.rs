@@ -53,6 +53,6 @@ pub use mac::MacAddress;
 pub use pending::{Pending, Provisional};
 pub use plugin::Plugin;
 pub use registry::{Builtin, Registry};
-pub use serve::{About, print_errors_on_panic, serve};
+pub use serve::{About, print_errors_on_panic, serve, unbuffered_stdout};
 pub use success::{Dns, Interface, IpConfig, Route, Success};
 pub use version::Version;

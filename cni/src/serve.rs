@@ -2,9 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::MetadataExt,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -43,6 +43,15 @@ pub fn serve(
     1
 }
 
+/// Standard output for [`serve`]: without the buffer that would cut the last line off, so that a runtime is woken once.
+#[must_use]
+pub fn unbuffered_stdout() -> Box<dyn Write> {
+    match io::stdout().as_fd().try_clone_to_owned() {
+        Ok(stdout) => Box::new(File::from(stdout)),
+        Err(_) => Box::new(io::stdout()),
+    }
+}
+
 /// Makes a panic anywhere in the process end it with an error object on standard output and exit status 1, so that
 /// the runtime always has something to show. For single-shot programs only.
 pub fn print_errors_on_panic() {
@@ -76,7 +85,7 @@ fn dispatch(
         return stdout.write_all(versions().as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Stdout);
     }
 
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(8 * 1024);
     stdin.read_to_end(&mut bytes).map_err(Error::Stdin)?;
     let config = NetworkConfig::parse(bytes)?;
     let command = command?;

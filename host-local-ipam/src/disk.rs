@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
     os::{
         fd::AsRawFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -104,6 +104,14 @@ impl Network {
         result
     }
 
+    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        // The lock makes one name enough.
+        let temporary = self.directory.join(".last_reserved_ip");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        fs::rename(&temporary, path)
+    }
+
     fn read(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
         let path = self.path(address);
         let mut bytes = Vec::new();
@@ -173,17 +181,25 @@ impl Reservations for Network {
 
     fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         let path = self.directory.join(format!("last_reserved_ip.{set}"));
-        // The lock makes one name enough.
-        let temporary = self.directory.join(".last_reserved_ip");
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(address.to_string().as_bytes())?;
-            // Replacing it in one step makes ext4 write it out at once, which takes longer than all the rest. What a kill
-            // in between loses is where to go on searching.
-            absent_is_fine(fs::remove_file(&path))?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(failed("write", &path))
+        let text = address.to_string();
+        let written = overwrite(&path, text.as_bytes()).and_then(|done| match done {
+            true => Ok(()),
+            false => self.replace(&path, text.as_bytes()),
+        });
+        written.map_err(failed("write", &path))
+    }
+}
+
+/// Writes over the file's content where the new one has its length, in one step that no kill divides. Replacing a file
+/// makes ext4 write it out, or free it, at once: that takes longer than all the rest of an allocation.
+fn overwrite(path: &Path, content: &[u8]) -> io::Result<bool> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) if file.metadata()?.len() == u64::try_from(content.len()).unwrap_or(u64::MAX) => {
+            file.write_all_at(content, 0).map(|()| true)
+        }
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

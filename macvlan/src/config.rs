@@ -38,8 +38,8 @@ pub struct Config {
     pub dns: Dns,
 }
 
-/// More would not fit into one request to the kernel.
-const MAX_SOURCE_MACS: usize = 4096;
+/// The kernel tells all of them whenever it tells of the link, which must fit into one reply.
+const MAX_SOURCE_MACS: usize = 1000;
 
 impl Config {
     /// Reads the configuration of an ADD or CHECK.

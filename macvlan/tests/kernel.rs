@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     run(&[
         ("each_mode_is_the_kernels", each_mode_is_the_kernels),
         ("source_mode_receives_from_its_list", source_mode_receives_from_its_list),
+        ("a_thousand_source_macs_are_all_there_may_be", a_thousand_source_macs_are_all_there_may_be),
         ("mtu_is_the_masters_or_less", mtu_is_the_masters_or_less),
         ("mac_comes_from_the_runtime_then_args_then_config", mac_comes_from_the_runtime_then_args_then_config),
         ("unusable_macs_are_refused", unusable_macs_are_refused),
@@ -82,6 +83,19 @@ fn source_mode_receives_from_its_list(lab: &Lab) {
     assert_eq!(error.to_string(), "interface net1 does not have the configured source MACs");
     let error = attach(lab, &lab.container("c2"), &json!({"sourceMacs": macs, "ipam": {}})).unwrap_err();
     assert!(error.to_string().contains("\"sourceMacs\" is for \"mode\":\"source\""), "{error}");
+}
+
+fn a_thousand_source_macs_are_all_there_may_be(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let mac = |number: u16| format!("02:00:00:00:{:02x}:{:02x}", number >> 8, number & 0xff);
+    let config = |count: u16| {
+        let macs: Vec<String> = (0..count).map(mac).collect();
+        json!({"cniVersion": "1.0.0", "mode": "source", "sourceMacs": macs, "ipam": {}})
+    };
+    let added = attach(lab, &sandbox, &config(1000)).unwrap();
+    check(lab, &sandbox, &with_previous(&config(1000), &added)).unwrap();
+    let error = attach(lab, &lab.container("c2"), &config(1001)).unwrap_err();
+    assert_eq!(error.to_string(), "failed to load netconf: \"sourceMacs\" must have at most 1000 entries");
 }
 
 fn mtu_is_the_masters_or_less(lab: &Lab) {

@@ -2,16 +2,16 @@
 
 use std::{
     env,
-    io::{stderr, stdin, stdout},
+    io::{stderr, stdin},
     process::ExitCode,
 };
 
 use host_local_ipam::HostLocal;
-use multus_cni::{About, print_errors_on_panic, serve};
+use multus_cni::{About, print_errors_on_panic, serve, unbuffered_stdout};
 
 fn main() -> ExitCode {
     print_errors_on_panic();
     let about = About { name: "host-local", version: env!("CARGO_PKG_VERSION") };
     let environment = env::vars_os().collect();
-    serve(&HostLocal::new(), about, environment, &mut stdin(), &mut stdout(), &mut stderr()).into()
+    serve(&HostLocal::new(), about, environment, &mut stdin(), &mut *unbuffered_stdout(), &mut stderr()).into()
 }
