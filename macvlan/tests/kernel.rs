@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         ("the_master_of_an_ipv6_default_route", the_master_of_an_ipv6_default_route),
         ("a_default_route_to_nowhere_is_none", a_default_route_to_nowhere_is_none),
         ("layer_two_is_up_and_announces", layer_two_is_up_and_announces),
+        ("the_neighbours_hear_of_new_addresses", the_neighbours_hear_of_new_addresses),
         ("layer_three_has_addresses_routes_and_announces", layer_three_has_addresses_routes_and_announces),
         ("ipv6_is_usable_at_once_and_settles_by_itself", ipv6_is_usable_at_once_and_settles_by_itself),
         ("optimistic_dad_can_be_turned_off", optimistic_dad_can_be_turned_off),
@@ -269,6 +270,28 @@ fn layer_two_is_up_and_announces(lab: &Lab) {
     let error = attach(lab, &old, &json!({"cniVersion": "0.2.0", "ipam": {}})).unwrap_err();
     assert_eq!(error.to_string(), "cannot convert: no valid IP addresses");
     assert_eq!(old.links(), ["lo"]);
+}
+
+fn the_neighbours_hear_of_new_addresses(lab: &Lab) {
+    let neighbour = &lab.host;
+    // One that believes what it is told.
+    for key in ["ipv4/conf/wire/arp_accept", "ipv6/conf/wire/accept_untracked_na", "ipv6/conf/wire/forwarding"] {
+        neighbour.within(|| std::fs::write(format!("/proc/sys/net/{key}"), "1").unwrap());
+    }
+    neighbour.ip("address add 10.1.2.1/24 dev wire");
+    neighbour.ip("address add 2001:db8:1::1/64 dev wire nodad");
+    let sandbox = lab.container("c1");
+    let mac = attach(lab, &sandbox, &dual_stack()).unwrap().interfaces[0].mac.clone();
+    for (family, address) in [("-4", "10.1.2.2"), ("-6", "2001:db8:1::2")] {
+        let heard = || neighbour.ip(&format!("{family} neigh show {address} dev wire"));
+        for _ in 0..100 {
+            if heard().contains(&mac) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(heard().contains(&mac), "{address}: {}", neighbour.ip("neigh show"));
+    }
 }
 
 fn layer_three_has_addresses_routes_and_announces(lab: &Lab) {

@@ -109,8 +109,9 @@ impl Namespace {
             self.move_into()?;
             work()
         };
-        if is_only_thread() {
-            let home = Self::current()?;
+        // In a user namespace it may be that a thread can leave where it is, and not come back.
+        let home = if is_only_thread() { Self::current().ok() } else { None };
+        if let Some(home) = home.filter(|home| home.move_into().is_ok()) {
             let result = panic::catch_unwind(AssertUnwindSafe(inside));
             home.move_into()?;
             return result.unwrap_or_else(panicked);

@@ -14,27 +14,23 @@ use nix::{
 };
 use serde_json::Value;
 
-/// Moves the program, which must not have threads yet, to where it may make namespaces and mounts that nobody else sees.
+/// Moves the program, which must not have threads yet, to where it may make namespaces and mounts that nobody else sees,
+/// and where there is no network but what it makes.
 ///
 /// # Errors
 /// Why that cannot be had.
 pub fn enter_private_namespaces() -> Result<(), String> {
     let (uid, gid) = (getuid(), getgid());
-    if uid.is_root() {
-        unshare(CloneFlags::CLONE_NEWNS).map_err(|error| format!("no mount namespace: {error}"))?;
-    } else {
-        let flags = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
-        unshare(flags).map_err(|error| format!("no user namespace: {error}"))?;
+    if !uid.is_root() {
+        unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| format!("no user namespace: {error}"))?;
         let map = |file, text: String| fs::write(file, text).map_err(|error| format!("{file}: {error}"));
         map("/proc/self/setgroups", "deny".to_owned())?;
         map("/proc/self/uid_map", format!("0 {uid} 1"))?;
         map("/proc/self/gid_map", format!("0 {gid} 1"))?;
     }
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).map_err(|error| format!("no namespaces: {error}"))?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
-        .map_err(|error| format!("no private mounts: {error}"))?;
-    let probe = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join().map_err(|_| "the probe panicked")?;
-    probe.map_err(|error| format!("no network namespace: {error}"))
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|error| format!("no private mounts: {error}"))
 }
 
 /// A network namespace with a path, as a container runtime makes it.
