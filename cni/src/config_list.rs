@@ -100,10 +100,15 @@ impl NetworkConfigList {
         let raw = |value: &dyn AsRef<str>| serde_json::value::to_raw_value(value.as_ref());
         let compose = || -> serde_json::Result<Vec<u8>> {
             let mut entries: BTreeMap<String, Box<RawValue>> = serde_json::from_str(plugin.get())?;
-            entries.insert("name".to_owned(), raw(&self.name.as_str())?);
-            entries.insert("cniVersion".to_owned(), raw(&self.version)?);
+            let mut set = |key: &str, value: Box<RawValue>| {
+                // The last spelling would win, and that may be the user's.
+                entries.retain(|spelling, _| json::folded(spelling) != json::folded(key));
+                entries.insert(key.to_owned(), value);
+            };
+            set("name", raw(&self.name.as_str())?);
+            set("cniVersion", raw(&self.version)?);
             for (key, value) in injected {
-                entries.insert((*key).to_owned(), (*value).to_owned());
+                set(key, (*value).to_owned());
             }
             serde_json::to_vec(&entries)
         };
@@ -208,6 +213,18 @@ mod tests {
             r#"{"big":12345678901234567890123,"capabilities":{"mac":true},"cniVersion":"1.1.0","name":"n1","runtimeConfig":{"mac":"aa"},"type":"a","z":1}"#
         );
         assert!(list.plugin(2, &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_injected_wins_over_any_spelling() {
+        let list = br#"{"name":"n1","cniVersion":"1.1.0","plugins":[
+            {"type":"a","cniversion":"0.1.0","NAME":"x","runtimeconfig":{}}]}"#;
+        let runtime = serde_json::value::to_raw_value(&serde_json::json!({"mac": "aa"})).unwrap();
+        let config = NetworkConfigList::parse(list).unwrap().plugin(0, &[("runtimeConfig", &runtime)]).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(config.bytes()),
+            r#"{"cniVersion":"1.1.0","name":"n1","runtimeConfig":{"mac":"aa"},"type":"a"}"#
+        );
     }
 
     #[test]

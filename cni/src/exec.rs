@@ -16,7 +16,7 @@ use crate::{
     os_error_text,
 };
 
-/// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
+/// A plugin in a file. What it writes to standard error goes to this process's. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
 /// configuration's bytes on standard input, unchanged.
 #[derive(Clone, Debug)]
 pub struct ExecutedPlugin {
@@ -127,14 +127,19 @@ fn delegate_environment(
 
 fn execute(file: &Path, environment: &BTreeMap<OsString, OsString>, stdin: &[u8]) -> io::Result<Output> {
     let mut child = start(file, environment)?;
-    let mut input = child.stdin.take();
+    let input = child.stdin.take();
     thread::scope(|scope| {
-        scope.spawn(|| {
-            if let Some(mut pipe) = input.take() {
+        let write = move || {
+            if let Some(mut pipe) = input {
                 // A plugin that does not read all of its configuration is at liberty not to.
                 let _broken_pipe = pipe.write_all(stdin);
             }
-        });
+        };
+        if let Err(error) = thread::Builder::new().name("stdin".to_owned()).spawn_scoped(scope, write) {
+            let _ended_by_itself = child.kill();
+            let _reaped = child.wait();
+            return Err(error);
+        }
         child.wait_with_output()
     })
 }

@@ -143,7 +143,9 @@ impl Invocation {
         }
     }
 
-    /// Where this process finds the host's file `path`. A relative path is left alone.
+    /// Where this process finds the host's file `path`. A relative path is left alone. The path is taken as it is written:
+    /// absolute symbolic links on the way lead out of `root`, so with a `root` of its own a process must be given paths
+    /// without any (`/run/netns/x`, not `/var/run/netns/x`).
     #[must_use]
     pub fn on_host(&self, path: &Path) -> PathBuf {
         match path.strip_prefix("/") {

@@ -432,6 +432,7 @@ mod tests {
     #[test]
     fn what_go_reads_and_we_do_not() {
         assert!(parse(br#"{"name":"\ud800"}"#).is_err());
+        assert!(parse(br#"{"unknown":1e999}"#).is_err());
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(parse(nested(127).as_bytes()).is_ok());
         assert!(parse(nested(128).as_bytes()).is_err());

@@ -36,4 +36,11 @@ pub trait Plugin: Send + Sync {
     /// # Errors
     /// When something could not be freed; the rest was, all the same.
     fn gc(&self, invocation: &Invocation) -> Result<(), Error>;
+
+    /// For an IPAM plugin: whether releasing an address needs the interface to be there still, as the farewell of a DHCP
+    /// client does. If not, the interface goes first, so that no address is free while something has it. Nobody knows of a
+    /// plugin that is executed.
+    fn releases_through_interface(&self) -> bool {
+        true
+    }
 }

@@ -8,6 +8,9 @@ use crate::{
     Error, Owner, Range, RangeSet, Reservation, Reservations, StoreError, range::successor, store::release_each,
 };
 
+/// How often somebody who ignores the lock may be quicker.
+const ATTEMPTS: usize = 100;
+
 /// What is asked of the allocator: one address from each range set.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -137,7 +140,10 @@ fn take_next(
         return Err(Error::Duplicate { address, container_id: owner.container_id.clone() });
     }
     let mut after = reservations.last_reserved(index);
-    while let Some((address, range)) = next_free(reservations, set, after)? {
+    for _ in 0..ATTEMPTS {
+        let Some((address, range)) = next_free(reservations, set, after)? else {
+            break;
+        };
         if reservations.reserve(address, owner)? {
             return allocation(address, range).ok_or_else(|| Error::Exhausted(set.to_string()));
         }

@@ -14,7 +14,7 @@ use std::{
 use multus_cni::{AttachmentId, NetworkName};
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2},
     unistd::linkat,
 };
 
@@ -76,31 +76,35 @@ impl Network {
     /// Makes the file of `address` appear with its content, or not at all; `false` when there is one.
     fn publish(&self, address: IpAddr, content: &[u8]) -> Result<bool, StoreError> {
         let target = self.path(address);
-        let unnamed =
-            OpenOptions::new().write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits()).open(&self.directory);
-        let result = match unnamed {
-            Ok(mut file) => file.write_all(content).and_then(|()| self.link_unnamed(&file, &target)),
-            Err(error) if has_no_unnamed_files(&error) => self.link_named(content, &target),
-            Err(error) => Err(error),
+        let result = match self.link_unnamed(content, &target) {
+            Err(error) if is_not_supported(&error) => self.rename_named(content, &target),
+            other => other,
         };
         result.map_err(failed("create", &target))
     }
 
-    fn link_unnamed(&self, file: &File, target: &Path) -> io::Result<bool> {
+    fn link_unnamed(&self, content: &[u8], target: &Path) -> io::Result<bool> {
+        let unnamed = OFlag::O_TMPFILE.bits();
+        let mut file = OpenOptions::new().write(true).mode(0o600).custom_flags(unnamed).open(&self.directory)?;
+        file.write_all(content)?;
         let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
         let link = || linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, target, AtFlags::AT_SYMLINK_FOLLOW);
-        created(link().map_err(io::Error::from), target, || link().map_err(io::Error::from))
+        created(target, || Ok(link()?))
     }
 
-    /// For file systems that have no unnamed files, such as NFS.
-    fn link_named(&self, content: &[u8], target: &Path) -> io::Result<bool> {
+    /// For file systems without unnamed files.
+    fn rename_named(&self, content: &[u8], target: &Path) -> io::Result<bool> {
         let temporary = self.directory.join(".reservation");
         // One that a killed process left may be the second name of a reservation: remove it, never write to it.
         absent_is_fine(fs::remove_file(&temporary))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        let link = || fs::hard_link(&temporary, target);
-        let result = file.write_all(content).and_then(|()| created(link(), target, link));
-        fs::remove_file(&temporary)?;
+        let rename = || match renameat2(AT_FDCWD, &temporary, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
+            // NFS cannot, but has links.
+            Err(Errno::EINVAL) => fs::hard_link(&temporary, target),
+            result => Ok(result?),
+        };
+        let result = file.write_all(content).and_then(|()| created(target, rename));
+        absent_is_fine(fs::remove_file(&temporary))?;
         result
     }
 
@@ -140,9 +144,8 @@ impl Reservations for Network {
         addresses.sort();
         let mut reservations = Vec::new();
         for (_, address) in addresses {
-            // What cannot be read, or cannot be a reservation, belongs to nobody. The address is taken all the same.
-            let owner = self.read(address).ok().flatten();
-            reservations.extend(owner.map(|owner| Reservation { address, owner }));
+            // What nobody could have written as a reservation belongs to nobody; the address is taken all the same.
+            reservations.extend(self.read(address)?.map(|owner| Reservation { address, owner }));
         }
         Ok(reservations)
     }
@@ -203,17 +206,17 @@ fn overwrite(path: &Path, content: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// Settles the outcome of making `target`: `false` when it exists, unless it is the empty file that a killed Go plugin
-/// left: that one writes only while it holds the lock, which is ours now.
-fn created(first: io::Result<()>, target: &Path, again: impl Fn() -> io::Result<()>) -> io::Result<bool> {
-    match first {
+/// Has `create` make `target`; `false` when it exists, unless it is the empty file that a killed Go plugin left: that one
+/// writes only while it holds the lock, which is ours now.
+fn created(target: &Path, create: impl Fn() -> io::Result<()>) -> io::Result<bool> {
+    match create() {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             if !is_torn(&fs::symlink_metadata(target)?) {
                 return Ok(false);
             }
             fs::remove_file(target)?;
-            again().map(|()| true)
+            create().map(|()| true)
         }
         Err(error) => Err(error),
     }
@@ -245,12 +248,37 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(char::is_whitespace)
 }
 
-fn has_no_unnamed_files(error: &io::Error) -> bool {
+/// Whether a file system has no unnamed files or no links, or proc is not there to make links by.
+fn is_not_supported(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT))
+    matches!(errno, Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOENT | Errno::EPERM))
 }
 
 fn failed(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError { attempt, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_unnamed_files_a_reservation_is_whole_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::acquire(&directory.path().join("lock")).unwrap();
+        let network = Network { directory: directory.path().to_owned(), _lock: lock };
+        let target = directory.path().join("10.0.0.2");
+        // What a process that was killed in between has left.
+        fs::write(directory.path().join("10.0.0.3"), "c9\r\neth0").unwrap();
+        fs::hard_link(directory.path().join("10.0.0.3"), directory.path().join(".reservation")).unwrap();
+        assert!(network.rename_named(b"c1\r\neth0", &target).unwrap());
+        assert!(!network.rename_named(b"c2\r\neth0", &target).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"c1\r\neth0");
+        assert_eq!(fs::read(directory.path().join("10.0.0.3")).unwrap(), b"c9\r\neth0");
+        fs::write(&target, "").unwrap();
+        assert!(network.rename_named(b"c2\r\neth0", &target).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"c2\r\neth0");
+        assert!(!directory.path().join(".reservation").exists());
+    }
 }

@@ -4,6 +4,7 @@
 use std::{fs::File, io, path::Path};
 
 use nix::{
+    errno::Errno,
     fcntl::{OFlag, open},
     sys::stat::Mode,
 };
@@ -16,7 +17,17 @@ impl Lock {
     /// Waits for the lock, without limit.
     pub(crate) fn acquire(path: &Path) -> io::Result<Self> {
         // Read-only and 0750, since the Go plugin makes it so; std refuses to create what it cannot write.
-        let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+        match Self::acquire_as(path, OFlag::O_RDONLY) {
+            // NFS emulates the lock, and wants to be able to write for it.
+            Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::EBADF) => {
+                Self::acquire_as(path, OFlag::O_RDWR)
+            }
+            result => result,
+        }
+    }
+
+    fn acquire_as(path: &Path, access: OFlag) -> io::Result<Self> {
+        let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC;
         let file = File::from(open(path, flags, Mode::from_bits_truncate(0o750))?);
         loop {
             match fs2::FileExt::lock_exclusive(&file) {

@@ -1,6 +1,6 @@
 //! The plugin's commands.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use multus_cni::{Attachment, AttachmentId, ErrorCode, Invocation, IpConfig, Pending, Plugin, Success};
 
@@ -43,24 +43,29 @@ impl HostLocal {
         Ok(Arc::new(DiskStore::new(invocation.on_host(&data_dir))))
     }
 
-    fn reserve(&self, owner: &AttachmentId, invocation: &Invocation) -> Result<(Success, Vec<Allocation>), Error> {
+    fn reserve(&self, owner: &AttachmentId, invocation: &Invocation) -> Result<Pending, Error> {
         let config = Config::parse(invocation)?;
         let mut success = Success { routes: config.routes, ..Success::default() };
-        if let Some(path) = &config.resolv_conf {
-            let text = fs::read_to_string(invocation.on_host(path));
-            success.dns = resolv_conf::parse(&text.map_err(|source| Error::ResolvConf { path: path.clone(), source })?);
+        if let Some(path) = config.resolv_conf {
+            let read = resolv_conf::read(&invocation.on_host(&path));
+            success.dns = read.map_err(|source| Error::ResolvConf { path, source })?;
         }
         let store = self.store(invocation)?;
-        let mut reservations = store.lock(invocation.config.name())?;
+        let network = invocation.config.name().clone();
         let request = Request { owner, sets: &config.sets, wanted: &config.wanted };
-        let allocated = allocate(&mut *reservations, &request)?;
+        let allocated = allocate(&mut *store.lock(&network)?, &request)?;
         let ip = |allocation: &Allocation| IpConfig {
             address: allocation.address,
             gateway: Some(allocation.gateway),
             interface: None,
         };
         success.ips = allocated.iter().map(ip).collect();
-        Ok((success, allocated))
+        let owner = owner.clone();
+        let undo = move || {
+            let mut reservations = store.lock(&network).map_err(Error::from)?;
+            release(&mut *reservations, &owner, &allocated).map_err(|error| Error::from(error).into())
+        };
+        Ok(Pending::new(success, undo))
     }
 
     fn verify(&self, owner: &AttachmentId, invocation: &Invocation) -> Result<(), Error> {
@@ -102,15 +107,7 @@ impl HostLocal {
 
 impl Plugin for HostLocal {
     fn add(&self, attachment: &Attachment, invocation: &Invocation) -> Result<Pending, multus_cni::Error> {
-        let owner = attachment.id();
-        let (success, allocated) = self.reserve(&owner, invocation)?;
-        let store = self.store(invocation)?;
-        let network = invocation.config.name().clone();
-        let undo = move || {
-            let mut reservations = store.lock(&network).map_err(Error::from)?;
-            release(&mut *reservations, &owner, &allocated).map_err(|error| Error::from(error).into())
-        };
-        Ok(Pending::new(success, undo))
+        Ok(self.reserve(&attachment.id(), invocation)?)
     }
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
@@ -130,6 +127,10 @@ impl Plugin for HostLocal {
             None => Ok(()),
             Some(set) => Err(multus_cni::Error::from_plugin(ErrorCode::NotAvailable, Error::Exhausted(set))),
         }
+    }
+
+    fn releases_through_interface(&self) -> bool {
+        false
     }
 
     fn gc(&self, invocation: &Invocation) -> Result<(), multus_cni::Error> {

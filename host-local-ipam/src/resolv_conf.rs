@@ -1,9 +1,28 @@
 //! The file that `resolvConf` names, see resolv.conf(5).
 
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
 use multus_cni::Dns;
 
+/// More than any resolver reads.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+/// Reads the name service settings in a file.
+pub(crate) fn read(path: &Path) -> io::Result<Dns> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it must be a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SIZE).read_to_end(&mut bytes)?;
+    Ok(parse(&String::from_utf8_lossy(&bytes)))
+}
+
 /// Reads name service settings. Lines add up, except that the last `domain` wins; everything else is skipped.
-pub(crate) fn parse(text: &str) -> Dns {
+fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
         let mut words = line.split_whitespace().map(str::to_owned);
@@ -35,5 +54,16 @@ mod tests {
         assert_eq!(dns.search, ["one", "two", "three"]);
         assert_eq!(dns.options, ["ndots:5", "edns0"]);
         assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn only_files_are_read_whatever_they_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("resolv.conf");
+        fs::write(&file, b"# caf\xe9\nnameserver 192.0.2.1\n").unwrap();
+        assert_eq!(read(&file).unwrap().nameservers, ["192.0.2.1"]);
+        for path in [directory.path(), Path::new("/dev/zero")] {
+            assert_eq!(read(path).unwrap_err().to_string(), "it must be a regular file");
+        }
     }
 }

@@ -8,7 +8,8 @@ use multus_cni::{AttachmentId, NetworkName, os_error_text};
 ///
 /// Everything that is done with them is done through [`lock`](Self::lock): without the lock there is nothing to call.
 pub trait Store: Send + Sync {
-    /// Waits for the network's lock, and makes the network where it does not exist yet.
+    /// Waits for the network's lock, and makes the network where it does not exist yet. A thread that holds a lock of the
+    /// store and waits for another one may wait for ever.
     ///
     /// # Errors
     /// When the lock cannot be had: then nothing may be read or written.

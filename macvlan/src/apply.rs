@@ -22,38 +22,59 @@ const SETTLE_TIME: Duration = Duration::from_secs(5);
 /// A link that this call has made, and that goes with it unless the attachment is kept.
 #[must_use = "dropping this deletes the link"]
 pub(crate) struct CreatedLink {
-    namespace: Namespace,
-    name: Option<String>,
+    /// A connection to the namespace it is in.
+    inside: Connection,
+    link: Link,
+    kept: bool,
 }
 
 impl CreatedLink {
-    /// Leaves the link where it is.
-    pub(crate) fn keep(mut self) {
-        self.name = None;
+    /// The link that was just made under `name`.
+    fn find(mut inside: Connection, name: &str) -> Result<Self, Error> {
+        match inside.link_by_name(name) {
+            Ok(Some(link)) => Ok(Self { inside, link, kept: false }),
+            Ok(None) => Err(Error::Vanished(name.to_owned())),
+            Err(error) => Err(Error::with(error.into(), deleted(name, inside.delete_link_by_name(name)))),
+        }
     }
 
-    /// Deletes the link.
+    /// Its hardware address.
+    pub(crate) fn mac(&self) -> Option<MacAddress> {
+        self.link.mac
+    }
+
+    /// Leaves the link where it is.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// Deletes the link, whatever it is called by now.
     pub(crate) fn undo(mut self) -> Result<(), Error> {
-        self.name.take().map_or(Ok(()), |name| delete(&self.namespace, &name))
+        self.delete()
+    }
+
+    fn delete(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.kept, true) {
+            return Ok(());
+        }
+        deleted(&self.link.name, self.inside.delete_link(self.link.index))
     }
 }
 
 impl Drop for CreatedLink {
     fn drop(&mut self) {
-        if let Some(name) = self.name.take() {
-            // Nobody is left to tell: the caller is returning another error, or unwinding.
-            let _untold = delete(&self.namespace, &name);
-        }
+        // Nobody is left to tell: the caller is returning another error, or unwinding.
+        let _untold = self.delete();
     }
 }
 
 /// Deletes the link called `name` in `namespace`, whatever it is. One that is gone is no failure.
 pub(crate) fn delete(namespace: &Namespace, name: &str) -> Result<(), Error> {
-    let mut connection = namespace.connect(TIMEOUT)?;
-    let Some(link) = connection.link_by_name(name)? else {
-        return Ok(());
-    };
-    match connection.delete_link(link.index) {
+    deleted(name, namespace.connect(TIMEOUT)?.delete_link_by_name(name))
+}
+
+fn deleted(name: &str, result: Result<(), NetError>) -> Result<(), Error> {
+    match result {
         Err(source) if !source.is_not_found() => Err(Error::Delete { ifname: name.to_owned(), source }),
         _ => Ok(()),
     }
@@ -63,62 +84,54 @@ impl Plan {
     /// Makes the link under its final name in the sandbox. It is down.
     pub(crate) fn create(&mut self) -> Result<CreatedLink, Error> {
         let ifname = self.ifname.as_str();
-        let created = |name: &str| CreatedLink { namespace: self.namespace.clone(), name: Some(name.to_owned()) };
+        let mut inside = self.namespace.connect(TIMEOUT)?;
         match create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, ifname) {
-            Ok(()) => return Ok(created(ifname)),
+            Ok(()) => return CreatedLink::find(inside, ifname),
             Err(error) if !error.already_exists() => return Err(self.not_created(error)),
             Err(_) => {}
         }
         // Either the sandbox has that name, or Linux is older than 6.15 and has looked for it on the parent's side.
-        let mut inside = self.namespace.connect(TIMEOUT)?;
         if inside.link_by_name(ifname)?.is_some() {
             return Err(Error::NameTaken(ifname.to_owned()));
         }
         let temporary = format!("mv{:012x}", RandomState::new().hash_one(ifname) & 0xffff_ffff_ffff);
         create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, &temporary)
             .map_err(|error| self.not_created(error))?;
-        let link = created(&temporary);
-        let renamed = match inside.link_by_name(&temporary)? {
-            Some(found) => inside.rename_link(found.index, ifname),
-            None => return Err(Error::Vanished(ifname.to_owned())),
-        };
-        match renamed {
+        let mut created = CreatedLink::find(inside, &temporary)?;
+        match created.inside.rename_link(created.link.index, ifname) {
             Ok(()) => {
-                link.keep();
-                Ok(created(ifname))
+                ifname.clone_into(&mut created.link.name);
+                Ok(created)
             }
             Err(source) => {
                 let error = Error::Rename { ifname: ifname.to_owned(), source };
-                Err(Error::with(error, link.undo()))
+                Err(Error::with(error, created.undo()))
             }
         }
     }
 
-    /// Gives the link what `success` says and sets it up. Returns its hardware address.
-    pub(crate) fn configure(&self, success: &Success) -> Result<Option<MacAddress>, Error> {
+    /// Gives the link what `success` says and sets it up.
+    pub(crate) fn configure(&self, created: &mut CreatedLink, success: &Success) -> Result<(), Error> {
         let ifname = self.ifname.as_str();
-        self.namespace.enter(TIMEOUT, |inside| {
+        let has_ipv6 = success.ips.iter().any(|ip| ip.address.address().is_ipv6());
+        let optimistic = self.namespace.enter(|| {
             announce_addresses(ifname);
-            let link = inside.link_by_name(ifname)?.ok_or_else(|| Error::Vanished(ifname.to_owned()))?;
-            let has_ipv6 = success.ips.iter().any(|ip| ip.address.address().is_ipv6());
-            let optimistic = has_ipv6 && prepare_ipv6(ifname, self.config.optimistic_dad)?;
-            for ip in &success.ips {
-                inside.add_address(link.index, ip.address, optimistic).map_err(|source| Error::AddAddress {
-                    address: ip.address,
-                    ifname: ifname.to_owned(),
-                    source,
-                })?;
-            }
-            inside.set_link_up(link.index).map_err(|source| self.not_up(&link, source))?;
-            let gateways = Gateways::of(success);
-            if gateways.ipv6.is_some() && !optimistic {
-                settle(inside, &link)?;
-            }
-            for route in &success.routes {
-                add_route(inside, &link, route, &gateways)?;
-            }
-            Ok(link.mac)
-        })
+            Ok::<_, Error>(has_ipv6 && prepare_ipv6(ifname, self.config.optimistic_dad)?)
+        })?;
+        let CreatedLink { inside, link, .. } = created;
+        for ip in &success.ips {
+            inside.add_address(link.index, ip.address, optimistic).map_err(|source| Error::AddAddress {
+                address: ip.address,
+                ifname: ifname.to_owned(),
+                source,
+            })?;
+        }
+        inside.set_link_up(link.index).map_err(|source| self.not_up(link, source))?;
+        let gateways = Gateways::of(success);
+        if gateways.ipv6.is_some() && !optimistic {
+            settle(inside, link)?;
+        }
+        success.routes.iter().try_for_each(|route| add_route(inside, link, route, &gateways))
     }
 
     fn not_created(&self, source: NetError) -> Error {

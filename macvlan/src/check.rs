@@ -1,7 +1,7 @@
 //! CHECK: whether the kernel still has what `prevResult` says.
 
 use multus_cni::{Attachment, Invocation, IpConfig, Route, Success};
-use multus_net::{Address, Link, RouteEntry};
+use multus_net::{Address, Link, MacvlanMode, RouteEntry};
 
 use crate::{
     Config, Error,
@@ -20,13 +20,12 @@ pub(crate) fn check(plan: Plan, attachment: &Attachment, invocation: &Invocation
         ))
     })?;
     let Plan { config, parent, namespace, .. } = plan;
-    namespace.enter(TIMEOUT, |inside| {
-        let link = inside.link_by_name(name)?;
-        let link = link.ok_or_else(|| differs(format!("container Interface name in prevResult: {name} not found")))?;
-        check_link(&link, &config, &parent, &told.mac)?;
-        check_addresses(&link, &previous, &inside.addresses(link.index)?)?;
-        check_routes(&link, &previous, &inside.routes()?)
-    })
+    let mut inside = namespace.connect(TIMEOUT)?;
+    let link = inside.link_by_name(name)?;
+    let link = link.ok_or_else(|| differs(format!("container Interface name in prevResult: {name} not found")))?;
+    check_link(&link, &config, &parent, &told.mac)?;
+    check_addresses(&link, &previous, &inside.addresses(link.index)?)?;
+    check_routes(&link, &previous, &inside.routes()?)
 }
 
 fn check_link(link: &Link, config: &Config, parent: &Link, told_mac: &str) -> Result<(), Error> {
@@ -34,8 +33,8 @@ fn check_link(link: &Link, config: &Config, parent: &Link, told_mac: &str) -> Re
     let Some(macvlan) = &link.macvlan else {
         return Err(differs(format!("error: Container interface {name} not of type macvlan")));
     };
-    if macvlan.mode_number != 0 && macvlan.mode != config.mode {
-        let (actual, expected) = (macvlan.mode.as_str(), config.mode.as_str());
+    if macvlan.mode != Some(config.mode) {
+        let (actual, expected) = (macvlan.mode.map_or("unknown", MacvlanMode::as_str), config.mode.as_str());
         return Err(differs(format!("container macvlan mode {actual} does not match expected value: {expected}")));
     }
     let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
@@ -43,7 +42,9 @@ fn check_link(link: &Link, config: &Config, parent: &Link, told_mac: &str) -> Re
         return Err(differs(format!("interface {name} Mac {told_mac} doesn't match container Mac: {mac}")));
     }
     let in_container = link.parent_namespace_id.is_none();
-    if link.parent != Some(parent.index) || in_container != config.link_in_container {
+    // Without a configured master it is the default route's, which may have moved since.
+    let is_named = config.master.is_some();
+    if is_named && (link.parent != Some(parent.index) || in_container != config.link_in_container) {
         let master = &parent.name;
         return Err(differs(format!("interface {name} has another parent than the configured master {master:?}")));
     }

@@ -64,21 +64,28 @@ impl Config {
             no_destination: has_flag(&view, "nodst")?,
             source_macs: source_macs(&view, mode)?,
             optimistic_dad: view.boolean("optimisticDAD")?.unwrap_or(true),
-            ipam: Self::ipam(invocation)?,
+            ipam: ipam(invocation)?,
             dns: view.object("dns")?.map(|dns| Dns::parse(&dns)).transpose()?.unwrap_or_default(),
         };
         Ok(config)
     }
 
-    /// Reads `ipam.type`: all that DEL, GC and STATUS need, so that what was made can always be deleted.
+    /// Reads `ipam.type`: all that DEL and GC need, so that what was made can always be deleted.
     ///
     /// # Errors
-    /// When it is not a string, or is this plugin.
+    /// When it is not a string.
     pub fn ipam(invocation: &Invocation) -> Result<Option<String>, Error> {
-        match invocation.config.ipam_type()? {
-            Some("macvlan") => Err(FieldError::new("ipam.type", "must be an IPAM plugin, which macvlan is not").into()),
-            kind => Ok(kind.map(str::to_owned)),
+        Ok(invocation.config.ipam_type()?.map(str::to_owned))
+    }
+}
+
+fn ipam(invocation: &Invocation) -> Result<Option<String>, Error> {
+    match Config::ipam(invocation)? {
+        // It would execute itself without end.
+        Some(kind) if kind == "macvlan" => {
+            Err(FieldError::new("ipam.type", "must be an IPAM plugin, which macvlan is not").into())
         }
+        kind => Ok(kind),
     }
 }
 

@@ -203,6 +203,14 @@ impl Error {
         }
     }
 
+    /// What failed of two things that were both done.
+    pub(crate) fn both(first: Result<(), Self>, second: Result<(), Self>) -> Result<(), Self> {
+        match first {
+            Ok(()) => second,
+            Err(first) => Err(Self::with(first, second)),
+        }
+    }
+
     /// `first`, with `second` added where that failed too.
     pub(crate) fn with(first: Self, second: Result<(), Self>) -> Self {
         match second {

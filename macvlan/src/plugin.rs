@@ -26,7 +26,8 @@ impl Macvlan {
     }
 
     fn ipam(&self, invocation: &Invocation) -> Result<Option<Arc<dyn Plugin>>, Error> {
-        let kind = Config::ipam(invocation)?;
+        // What ADD refuses has nothing to delete.
+        let kind = Config::ipam(invocation)?.filter(|kind| kind != "macvlan");
         Ok(kind.map(|kind| self.ipams.find(&kind, invocation)).transpose()?)
     }
 
@@ -36,37 +37,37 @@ impl Macvlan {
         if ipam.is_none() && !Success::default().is_printable(invocation.config.version()?) {
             return Err(multus_cni::Error::NoAddressToConvert.into());
         }
-        let link = plan.create()?;
+        let mut link = plan.create()?;
         let addresses = match ipam.map(|ipam| given_addresses(&*ipam, attachment, invocation)).transpose() {
             Ok(addresses) => addresses,
             Err(error) => return Err(Error::with(error, link.undo())),
         };
         let given = addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
-        let attached = Attached { link, addresses };
-        let mac = match plan.configure(&given) {
-            Ok(mac) => mac,
-            Err(error) => return Err(Error::with(error, attached.undo())),
-        };
+        let configured = plan.configure(&mut link, &given);
         let interface = Interface {
             name: plan.ifname.to_string(),
-            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            mac: link.mac().map(|mac| mac.to_string()).unwrap_or_default(),
             sandbox: attachment.sandbox(),
             ..Interface::default()
         };
+        let attached = Attached { link, addresses };
+        if let Err(error) = configured {
+            return Err(Error::with(error, attached.undo()));
+        }
         let ips = given.ips.into_iter().map(|ip| IpConfig { interface: Some(0), ..ip }).collect();
         let success = Success { interfaces: vec![interface], ips, routes: given.routes, dns: plan.config.dns };
         Ok(Pending::new(success, attached))
     }
 
     fn detach(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
-        let released = self.ipam(invocation).and_then(|ipam| match ipam {
-            Some(ipam) => Ok(ipam.del(attachment, invocation)?),
-            None => Ok(()),
-        });
-        let deleted = delete_interface(attachment, invocation);
-        match released {
-            Ok(()) => deleted,
-            Err(error) => Err(Error::with(error, deleted)),
+        let delete = || delete_interface(attachment, invocation);
+        let release = |ipam: &dyn Plugin| ipam.del(attachment, invocation).map_err(Error::from);
+        match self.ipam(invocation) {
+            Ok(None) => delete(),
+            Ok(Some(ipam)) if ipam.releases_through_interface() => Error::both(release(&*ipam), delete()),
+            // No address is free while something still has it.
+            Ok(Some(ipam)) => Error::both(delete(), release(&*ipam)),
+            Err(error) => Error::both(Err(error), delete()),
         }
     }
 }
@@ -89,6 +90,7 @@ impl Plugin for Macvlan {
     }
 
     fn status(&self, invocation: &Invocation) -> Result<(), multus_cni::Error> {
+        Config::parse(invocation)?;
         self.ipam(invocation)?.map_or(Ok(()), |ipam| ipam.status(invocation))
     }
 
@@ -117,11 +119,7 @@ impl Attached {
     /// Takes it back: first the link, so that no address is free while something still has it.
     fn undo(self) -> Result<(), Error> {
         let deleted = self.link.undo();
-        let released = self.addresses.map_or(Ok(()), |pending| pending.undo().map_err(Error::from));
-        match deleted {
-            Ok(()) => released,
-            Err(error) => Err(Error::with(error, released)),
-        }
+        Error::both(deleted, self.addresses.map_or(Ok(()), |pending| pending.undo().map_err(Error::from)))
     }
 }
 

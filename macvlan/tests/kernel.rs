@@ -47,6 +47,12 @@ fn main() -> ExitCode {
         ("del_takes_link_and_address_and_can_be_repeated", del_takes_link_and_address_and_can_be_repeated),
         ("del_needs_neither_namespace_nor_master", del_needs_neither_namespace_nor_master),
         ("del_of_a_broken_configuration_still_deletes", del_of_a_broken_configuration_still_deletes),
+        ("no_address_is_free_while_a_link_has_it", no_address_is_free_while_a_link_has_it),
+        ("a_renamed_link_is_undone_and_a_foreign_one_is_not", a_renamed_link_is_undone_and_a_foreign_one_is_not),
+        (
+            "check_without_a_master_does_not_follow_the_default_route",
+            check_without_a_master_does_not_follow_the_default_route,
+        ),
         ("check_finds_what_was_changed", check_finds_what_was_changed),
         ("check_knows_other_tables_and_single_addresses", check_knows_other_tables_and_single_addresses),
         ("gc_and_status_reach_the_ipam", gc_and_status_reach_the_ipam),
@@ -524,6 +530,54 @@ fn del_of_a_broken_configuration_still_deletes(lab: &Lab) {
     assert_eq!(sandbox.links(), ["lo"]);
 }
 
+fn no_address_is_free_while_a_link_has_it(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    attach(lab, &sandbox, &ipv4_only()).unwrap();
+    let network = lab.data_dir().join("net");
+    thread::scope(|scope| {
+        let held = std::fs::File::open(network.join("lock")).unwrap();
+        held.lock().unwrap();
+        let detaching = scope.spawn(|| detach(lab, &sandbox, &ipv4_only()));
+        // The release waits for the lock. The link does not.
+        for _ in 0..100 {
+            if sandbox.links() == ["lo"] {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(sandbox.links(), ["lo"]);
+        assert_eq!(lab.reserved("net"), ["10.1.2.2"]);
+        drop(held);
+        detaching.join().unwrap().unwrap();
+    });
+    assert!(lab.reserved("net").is_empty());
+}
+
+fn a_renamed_link_is_undone_and_a_foreign_one_is_not(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let added = pending(lab, &sandbox, &ipv4_only());
+    // Whoever administers the sandbox is free to.
+    sandbox.ip("link set net1 down");
+    sandbox.ip("link set net1 name mine");
+    sandbox.ip("link add net1 type veth peer name other");
+    added.undo().unwrap();
+    assert_eq!(sandbox.links(), ["lo", "net1", "other"]);
+    assert!(lab.reserved("net").is_empty());
+}
+
+fn check_without_a_master_does_not_follow_the_default_route(lab: &Lab) {
+    lab.add_parent("ens33", "wire2");
+    lab.host.ip("address add 192.0.0.1/24 dev ens32");
+    lab.host.ip("address add 192.0.1.1/24 dev ens33");
+    lab.host.ip("route add default via 192.0.0.254");
+    let sandbox = lab.container("c1");
+    let mut config = ipv4_only();
+    config["master"] = json!("");
+    let added = attach(lab, &sandbox, &config).unwrap();
+    lab.host.ip("route replace default via 192.0.1.254");
+    check(lab, &sandbox, &with_previous(&config, &added)).unwrap();
+}
+
 fn check_finds_what_was_changed(lab: &Lab) {
     let sandbox = lab.container("c1");
     lab.add_parent("ens33", "wire2");
@@ -598,6 +652,9 @@ fn gc_and_status_reach_the_ipam(lab: &Lab) {
     let status = |config: &Value| lab.host.within(|| plugin().status(&invocation(lab, config)));
     let collect = |config: &Value| lab.host.within(|| plugin().gc(&invocation(lab, config)));
     status(&config).unwrap();
+    let mut malformed = config.clone();
+    malformed["mtu"] = json!("x");
+    assert!(status(&malformed).unwrap_err().to_string().starts_with("failed to load netconf: \"mtu\""));
     attach(lab, &first, &config).unwrap();
     attach(lab, &second, &config).unwrap();
     let error = status(&config).unwrap_err();

@@ -1,6 +1,9 @@
 //! One netlink socket and the exchange of a request for its reply.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_MULTIPART, NLM_F_REQUEST, NLMSG_DONE,
@@ -40,10 +43,19 @@ pub(crate) enum Action {
     Append,
 }
 
-/// The kernel never sends more at once than fits here: it sizes its dumps by what it sees the reader ask for.
+/// What fits a dump: the kernel sizes those by what it sees the reader ask for. A single object can be larger.
 const REPLY_SIZE: usize = 32 * 1024;
-/// How often a dump is repeated that was interrupted by changes.
-const DUMP_ATTEMPTS: usize = 5;
+/// How often a question is repeated whose answer was interrupted by changes, or did not fit.
+const ATTEMPTS: usize = 5;
+
+/// How a reply ended.
+enum Reply {
+    Whole,
+    /// A dump that may lack objects, since there were changes while it was made.
+    Interrupted,
+    /// There was more than fits; now it would.
+    CutShort,
+}
 
 impl Connection {
     /// Opens a connection in the calling thread's namespace. Each reply is waited for at most `timeout`.
@@ -54,10 +66,15 @@ impl Connection {
         let failed = |attempt| move |source| Error::Socket { attempt, source };
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("socket"))?;
         socket.bind(&SocketAddr::new(0, 0)).map_err(failed("bind"))?;
-        // Words for a refusal, without the request repeated in it; and dumps that honour their filters.
+        // Whoever may administer the namespace could send to this socket too. From now on only the kernel can.
+        socket.connect(&SocketAddr::new(0, 0)).map_err(failed("connect"))?;
+        // Words for a refusal, without the request repeated in it.
         socket.set_ext_ack(true).map_err(failed("NETLINK_EXT_ACK"))?;
         socket.set_cap_ack(true).map_err(failed("NETLINK_CAP_ACK"))?;
-        socket.set_netlink_get_strict_chk(true).map_err(failed("NETLINK_GET_STRICT_CHK"))?;
+        // Dumps that honour their filters. Linux before 4.20 has none, and what it tells too much is left out here.
+        let _older = socket.set_netlink_get_strict_chk(true);
+        // No time at all would mean for ever.
+        let timeout = timeout.max(Duration::from_millis(1));
         let patience = TimeVal::new(timeout.as_secs().try_into().unwrap_or(i64::MAX), timeout.subsec_micros().into());
         setsockopt(&socket, ReceiveTimeout, &patience).map_err(io::Error::from).map_err(failed("SO_RCVTIMEO"))?;
         Ok(Self { socket, sequence_number: 0, reply: Vec::with_capacity(REPLY_SIZE), timeout })
@@ -77,27 +94,33 @@ impl Connection {
             Action::Create => NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
             Action::Append => NLM_F_ACK | NLM_F_CREATE,
         };
-        self.send(request, message, flags)?;
-        self.receive(request, &mut read).map(drop)
+        let repeatable = matches!(action, Action::Get);
+        for _ in 0..ATTEMPTS {
+            self.send(request, message.clone(), flags)?;
+            match self.receive(request, &mut read)? {
+                Reply::CutShort if repeatable => {}
+                Reply::CutShort => break,
+                Reply::Whole | Reply::Interrupted => return Ok(()),
+            }
+        }
+        Err(Error::UnusableReply { request, problem: "it has grown larger each time".to_owned() })
     }
 
-    /// Asks for all objects of a kind and returns what `read` makes of them. A dump that was interrupted by a change may
-    /// lack objects, and is repeated.
+    /// Asks for all objects of a kind and returns what `read` makes of them.
     pub(crate) fn dump<T>(
         &mut self,
         request: &'static str,
         message: &RouteNetlinkMessage,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        for _ in 0..DUMP_ATTEMPTS {
+        for _ in 0..ATTEMPTS {
             let mut objects = Vec::new();
             self.send(request, message.clone(), NLM_F_DUMP)?;
-            let whole = self.receive(request, &mut |body| objects.extend(read(body)))?;
-            if whole {
+            if let Reply::Whole = self.receive(request, &mut |body| objects.extend(read(body)))? {
                 return Ok(objects);
             }
         }
-        let problem = format!("it changed during each of {DUMP_ATTEMPTS} attempts to list it");
+        let problem = format!("it changed during each of {ATTEMPTS} attempts to list it");
         Err(Error::UnusableReply { request, problem })
     }
 
@@ -117,17 +140,20 @@ impl Connection {
         }
     }
 
-    /// Reads the reply to the last request to its end. Returns whether it is whole: a dump may have been interrupted.
-    fn receive(&mut self, request: &'static str, read: &mut dyn FnMut(&[u8])) -> Result<bool, Error> {
+    /// Reads the reply to the last request to its end.
+    fn receive(&mut self, request: &'static str, read: &mut dyn FnMut(&[u8])) -> Result<Reply, Error> {
         let unusable = |problem: String| Error::UnusableReply { request, problem };
         let refused = |code: i32, attributes: &[u8]| Error::Refused {
             request,
             errno: code.saturating_neg(),
             explanation: explanation(attributes),
         };
-        let mut whole = true;
+        let deadline = Instant::now() + self.timeout;
+        let mut end = Reply::Whole;
         loop {
-            self.receive_datagram(request)?;
+            if !self.receive_datagram(request, deadline)? {
+                return Ok(Reply::CutShort);
+            }
             let mut rest = self.reply.as_slice();
             while !rest.is_empty() {
                 let message = NetlinkBuffer::new_checked(rest).map_err(|error| unusable(error.to_string()))?;
@@ -135,20 +161,22 @@ impl Connection {
                 // Messages are aligned to four bytes within a datagram.
                 let length = usize::try_from(message.length()).unwrap_or(usize::MAX).checked_next_multiple_of(4);
                 rest = length.and_then(|length| rest.get(length..)).unwrap_or_default();
-                // The late reply to a request whose deadline passed.
+                // The late reply to a request that was given up.
                 if message.sequence_number() != self.sequence_number {
                     continue;
                 }
-                whole &= flags & NLM_F_DUMP_INTR == 0;
+                if flags & NLM_F_DUMP_INTR != 0 {
+                    end = Reply::Interrupted;
+                }
                 match message.message_type() {
                     NLMSG_NOOP => {}
                     NLMSG_OVERRUN => return Err(unusable("data were lost".to_owned())),
                     NLMSG_DONE => match i32_at(body, 0) {
                         Some(code) if code < 0 => return Err(refused(code, body.get(4..).unwrap_or_default())),
-                        _ => return Ok(whole),
+                        _ => return Ok(end),
                     },
                     NLMSG_ERROR => match i32_at(body, 0) {
-                        Some(0) => return Ok(whole),
+                        Some(0) => return Ok(end),
                         // The header of the request, then attributes.
                         Some(code) => return Err(refused(code, body.get(20..).unwrap_or_default())),
                         None => return Err(unusable("an error was cut short".to_owned())),
@@ -156,7 +184,7 @@ impl Connection {
                     _ => {
                         read(body);
                         if flags & NLM_F_MULTIPART == 0 {
-                            return Ok(whole);
+                            return Ok(end);
                         }
                     }
                 }
@@ -164,19 +192,21 @@ impl Connection {
         }
     }
 
-    fn receive_datagram(&mut self, request: &'static str) -> Result<(), Error> {
+    /// Waits for something of the kernel's; `false` when it did not fit, and would now.
+    fn receive_datagram(&mut self, request: &'static str, deadline: Instant) -> Result<bool, Error> {
         loop {
+            if Instant::now() >= deadline {
+                return Err(Error::NoReply { request, timeout: self.timeout });
+            }
             self.reply.clear();
             match self.socket.recv(&mut self.reply, MsgFlags::MSG_TRUNC.bits()) {
                 Ok(length) if length > self.reply.len() => {
-                    let problem = format!("it has {length} bytes, more than {}", self.reply.len());
-                    return Err(Error::UnusableReply { request, problem });
+                    self.reply.reserve(length.next_power_of_two());
+                    return Ok(false);
                 }
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(Error::NoReply { request, timeout: self.timeout });
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(source) => return Err(Error::Socket { attempt: request, source }),
             }
         }

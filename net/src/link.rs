@@ -47,10 +47,8 @@ pub struct Link {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Macvlan {
-    /// The mode.
-    pub mode: MacvlanMode,
-    /// The mode's number, which may be one this crate does not know.
-    pub mode_number: u32,
+    /// The mode; absent when it is one this crate does not know.
+    pub mode: Option<MacvlanMode>,
     /// Length of the parent's queue of broadcast and multicast packets, as asked for by this link; in packets.
     pub broadcast_queue_length: u32,
     /// Multicast traffic to more than this many links goes through the queue; less than 0: none does.
@@ -232,6 +230,15 @@ impl Connection {
         self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
     }
 
+    /// Deletes the link that has or answers to `name`, without reading anything of it.
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none, and others.
+    pub fn delete_link_by_name(&mut self, name: &str) -> Result<(), Error> {
+        let message = LinkUnspec::new_with_name(name).build();
+        self.request("RTM_DELLINK", RouteNetlinkMessage::DelLink(message), Action::Change, |_| {})
+    }
+
     /// Deletes a link. The kernel waits for everyone who might still use it: some 20 ms.
     ///
     /// # Errors
@@ -322,9 +329,9 @@ impl Macvlan {
         for (kind, value) in attributes(data) {
             match kind {
                 MODE => {
-                    macvlan.mode_number = u32_at(value, 0).unwrap_or_default();
-                    let is_it = |mode: &MacvlanMode| u32::from(MacVlanMode::from(*mode)) == macvlan.mode_number;
-                    macvlan.mode = MacvlanMode::ALL.into_iter().find(is_it).unwrap_or_default();
+                    let number = u32_at(value, 0);
+                    let is_it = |mode: &MacvlanMode| Some(u32::from(MacVlanMode::from(*mode))) == number;
+                    macvlan.mode = MacvlanMode::ALL.into_iter().find(is_it);
                 }
                 FLAGS => {
                     let flags = MacVlanFlags::from_bits_retain(u16_at(value, 0).unwrap_or_default());

@@ -12,6 +12,7 @@ use std::{
 };
 
 use multus_net::{Connection, Error, MacvlanMode, MacvlanSpec, Namespace, RouteSpec, sysctl};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use testkit::{Lab, Netns, run};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ fn main() -> ExitCode {
         ("refusals_carry_the_kernels_own_words", refusals_carry_the_kernels_own_words),
         ("what_is_not_there_is_none_or_not_found", what_is_not_there_is_none_or_not_found),
         ("dumps_are_whole_while_links_come_and_go", dumps_are_whole_while_links_come_and_go),
+        ("only_the_kernel_is_listened_to", only_the_kernel_is_listened_to),
+        ("a_link_of_many_names_can_be_read_and_deleted", a_link_of_many_names_can_be_read_and_deleted),
         ("a_link_is_born_in_the_other_namespace", a_link_is_born_in_the_other_namespace),
         ("a_running_link_can_be_renamed", a_running_link_can_be_renamed),
         ("work_inside_does_not_move_the_caller", work_inside_does_not_move_the_caller),
@@ -89,6 +92,50 @@ fn dumps_are_whole_while_links_come_and_go(lab: &Lab) {
     });
 }
 
+fn only_the_kernel_is_listened_to(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    sandbox.ip("link add net1 type veth peer name other");
+    let mut inside = connect(&sandbox);
+    // Whoever administers the sandbox answers before the kernel can: "no such device", to each of the first requests.
+    sandbox.within(|| {
+        let forger = Socket::new(NETLINK_ROUTE).unwrap();
+        for sequence_number in 1..=3_u32 {
+            let mut forged = Vec::new();
+            forged.extend([36_u32.to_ne_bytes(), [2, 0, 0, 0], sequence_number.to_ne_bytes(), [0; 4]].concat());
+            forged.extend([(-19_i32).to_ne_bytes(), [16, 0, 0, 0], [0; 4], [0; 4], [0; 4]].concat());
+            for port in netlink_ports() {
+                // Sockets that are gone, or are the kernel's.
+                let _unreachable = forger.send_to(&forged, &SocketAddr::new(port, 0), 0);
+            }
+        }
+    });
+    let link = inside.link_by_name("net1").unwrap().unwrap();
+    inside.delete_link(link.index).unwrap();
+    assert_eq!(sandbox.links(), ["lo"]);
+}
+
+/// The ports of the netlink sockets in the calling thread's namespace.
+fn netlink_ports() -> Vec<u32> {
+    let table = fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
+    let ports = table.lines().skip(1).map(|line| line.split_whitespace().nth(2).unwrap().parse().unwrap());
+    let ports: Vec<u32> = ports.filter(|port| *port != 0).collect();
+    assert!(!ports.is_empty());
+    ports
+}
+
+fn a_link_of_many_names_can_be_read_and_deleted(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    sandbox.ip("link add net1 type veth peer name other");
+    for number in 0..300 {
+        sandbox.ip(&format!("link property add dev net1 altname {}{number}", "x".repeat(120)));
+    }
+    let mut inside = connect(&sandbox);
+    assert_eq!(inside.link_by_name("net1").unwrap().unwrap().alternative_names.len(), 300);
+    inside.delete_link_by_name("net1").unwrap();
+    assert!(inside.delete_link_by_name("net1").unwrap_err().is_not_found());
+    assert_eq!(sandbox.links(), ["lo"]);
+}
+
 fn a_link_is_born_in_the_other_namespace(lab: &Lab) {
     let sandbox = lab.container("c1");
     let mut host = connect(&lab.host);
@@ -102,7 +149,7 @@ fn a_link_is_born_in_the_other_namespace(lab: &Lab) {
     assert_eq!(shown["address"], link.mac.unwrap().to_string());
     assert_eq!(link.parent, Some(parent.index));
     assert!(link.parent_namespace_id.is_some() && !link.is_up);
-    assert_eq!(link.macvlan.unwrap().mode, MacvlanMode::Vepa);
+    assert_eq!(link.macvlan.unwrap().mode, Some(MacvlanMode::Vepa));
 }
 
 fn a_running_link_can_be_renamed(lab: &Lab) {
@@ -116,7 +163,7 @@ fn work_inside_does_not_move_the_caller(lab: &Lab) {
     let sandbox = open(&lab.container("c1"));
     lab.host.within(|| {
         let before = Namespace::current().unwrap();
-        let inside = sandbox.enter(TIMEOUT, |_| Namespace::current()).unwrap();
+        let inside = sandbox.enter(Namespace::current).unwrap();
         assert!(inside.is_same_as(&sandbox).unwrap());
         assert!(Namespace::current().unwrap().is_same_as(&before).unwrap());
         let mut connection = sandbox.connect(TIMEOUT).unwrap();
@@ -127,8 +174,8 @@ fn work_inside_does_not_move_the_caller(lab: &Lab) {
 
 fn a_panic_inside_is_an_error(lab: &Lab) {
     let sandbox = open(&lab.container("c1"));
-    let panicking = |_: &mut Connection| -> Result<(), Error> { std::panic::resume_unwind(Box::new("out of luck")) };
-    let error = sandbox.enter(TIMEOUT, panicking).unwrap_err();
+    let panicking = || -> Result<(), Error> { std::panic::resume_unwind(Box::new("out of luck")) };
+    let error = sandbox.enter(panicking).unwrap_err();
     assert_eq!(error.to_string(), "internal error inside the namespace: out of luck");
 }
 
@@ -152,10 +199,10 @@ fn the_same_namespace_is_known_by_any_path(lab: &Lab) {
 fn sysctls_are_those_of_the_namespace(lab: &Lab) {
     let sandbox = lab.container("c1");
     let key = "net/ipv4/conf/all/arp_notify";
-    open(&sandbox).enter(TIMEOUT, |_| sysctl::write(key, "1")).unwrap();
+    open(&sandbox).enter(|| sysctl::write(key, "1")).unwrap();
     assert_eq!(sandbox.sysctl(key), "1");
     assert_eq!(lab.host.sysctl(key), "0");
-    assert_eq!(open(&sandbox).enter(TIMEOUT, |_| sysctl::read(key)).unwrap(), "1");
+    assert_eq!(open(&sandbox).enter(|| sysctl::read(key)).unwrap(), "1");
     let error = sysctl::write("net/ipv4/conf/nothing/arp_notify", "1").unwrap_err();
     assert_eq!(error.to_string(), "net/ipv4/conf/nothing/arp_notify: no such file or directory");
 }
