@@ -16,8 +16,8 @@ use crate::{
     os_error_text,
 };
 
-/// A plugin in a file. What it writes to standard error goes to this process's. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
-/// configuration's bytes on standard input, unchanged.
+/// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
+/// configuration's bytes on standard input, unchanged. What it writes to standard error goes to this process's.
 #[derive(Clone, Debug)]
 pub struct ExecutedPlugin {
     file: PathBuf,

@@ -38,8 +38,8 @@ pub trait Plugin: Send + Sync {
     fn gc(&self, invocation: &Invocation) -> Result<(), Error>;
 
     /// For an IPAM plugin: whether releasing an address needs the interface to be there still, as the farewell of a DHCP
-    /// client does. If not, the interface goes first, so that no address is free while something has it. Nobody knows of a
-    /// plugin that is executed.
+    /// client does. Then the address is released before the interface goes, and for a moment both have it; so a plugin
+    /// that does not need it says `false`. Of a plugin that is executed nothing is known.
     fn releases_through_interface(&self) -> bool {
         true
     }

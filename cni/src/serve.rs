@@ -24,8 +24,7 @@ pub struct About {
 
 /// Serves one call and returns the exit status: 0, or 1 with an error object on `stdout`.
 ///
-/// The program passes in its environment, standard input and outputs; `root` is where the host's files are mounted.
-/// An ADD whose result cannot be written is undone.
+/// The program passes in its environment, standard input and outputs. An ADD whose result cannot be written is undone.
 pub fn serve(
     plugin: &dyn Plugin,
     about: About,

@@ -104,7 +104,8 @@ impl Network {
             result => Ok(result?),
         };
         let result = file.write_all(content).and_then(|()| created(target, rename));
-        absent_is_fine(fs::remove_file(&temporary))?;
+        // Or the next one does.
+        let _left = fs::remove_file(&temporary);
         result
     }
 
@@ -144,8 +145,10 @@ impl Reservations for Network {
         addresses.sort();
         let mut reservations = Vec::new();
         for (_, address) in addresses {
-            // What nobody could have written as a reservation belongs to nobody; the address is taken all the same.
-            reservations.extend(self.read(address)?.map(|owner| Reservation { address, owner }));
+            // What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go plugin;
+            // the address is taken all the same.
+            let owner = self.read(address).ok().flatten();
+            reservations.extend(owner.map(|owner| Reservation { address, owner }));
         }
         Ok(reservations)
     }

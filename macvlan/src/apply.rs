@@ -1,12 +1,8 @@
 //! Making the link and configuring it: what changes the kernel.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
-use multus_cni::{Cidr, MacAddress, Route, Success};
+use multus_cni::{Attachment, Cidr, MacAddress, Route, Success};
 use multus_net::{
     Address, Connection, Error as NetError, Link, MacvlanMode, MacvlanSpec, Namespace, RouteSpec, sysctl,
 };
@@ -29,9 +25,9 @@ pub(crate) struct CreatedLink {
 }
 
 impl CreatedLink {
-    /// The link that was just made under `name`.
-    fn find(mut inside: Connection, name: &str) -> Result<Self, Error> {
-        match inside.link_by_name(name) {
+    /// The link that was just made under `name` on `parent`.
+    fn find(mut inside: Connection, name: &str, parent: &Link) -> Result<Self, Error> {
+        match inside.link_by_name(name).map(|found| found.filter(|link| is_ours(link, parent))) {
             Ok(Some(link)) => Ok(Self { inside, link, kept: false }),
             Ok(None) => Err(Error::Vanished(name.to_owned())),
             Err(error) => Err(Error::with(error.into(), deleted(name, inside.delete_link_by_name(name)))),
@@ -68,9 +64,27 @@ impl Drop for CreatedLink {
     }
 }
 
-/// Deletes the link called `name` in `namespace`, whatever it is. One that is gone is no failure.
-pub(crate) fn delete(namespace: &Namespace, name: &str) -> Result<(), Error> {
-    deleted(name, namespace.connect(TIMEOUT)?.delete_link_by_name(name))
+/// Whoever administers the sandbox may have put something else in its place already.
+fn is_ours(link: &Link, parent: &Link) -> bool {
+    link.macvlan.is_some() && link.parent == Some(parent.index)
+}
+
+/// Deletes the link of an attachment in `namespace`, whatever it is, and one that a killed ADD may have left under its
+/// temporary name. What is gone is no failure.
+pub(crate) fn delete(namespace: &Namespace, attachment: &Attachment) -> Result<(), Error> {
+    let mut inside = namespace.connect(TIMEOUT)?;
+    let mut delete = |name: &str| deleted(name, inside.delete_link_by_name(name));
+    Error::both(delete(attachment.ifname.as_str()), delete(&temporary_name(attachment)))
+}
+
+/// The name of an attachment's link until it can have its own, on Linux before 6.15.
+fn temporary_name(attachment: &Attachment) -> String {
+    let words = [attachment.container_id.as_str(), attachment.ifname.as_str()];
+    // FNV-1a, since DEL has to find what another process made.
+    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("mv{:012x}", hash & 0xffff_ffff_ffff)
 }
 
 fn deleted(name: &str, result: Result<(), NetError>) -> Result<(), Error> {
@@ -83,10 +97,10 @@ fn deleted(name: &str, result: Result<(), NetError>) -> Result<(), Error> {
 impl Plan {
     /// Makes the link under its final name in the sandbox. It is down.
     pub(crate) fn create(&mut self) -> Result<CreatedLink, Error> {
-        let ifname = self.ifname.as_str();
+        let ifname = self.attachment.ifname.as_str();
         let mut inside = self.namespace.connect(TIMEOUT)?;
         match create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, ifname) {
-            Ok(()) => return CreatedLink::find(inside, ifname),
+            Ok(()) => return CreatedLink::find(inside, ifname, &self.parent),
             Err(error) if !error.already_exists() => return Err(self.not_created(error)),
             Err(_) => {}
         }
@@ -94,10 +108,11 @@ impl Plan {
         if inside.link_by_name(ifname)?.is_some() {
             return Err(Error::NameTaken(ifname.to_owned()));
         }
-        let temporary = format!("mv{:012x}", RandomState::new().hash_one(ifname) & 0xffff_ffff_ffff);
+        let temporary = temporary_name(&self.attachment);
+        deleted(&temporary, inside.delete_link_by_name(&temporary))?;
         create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, &temporary)
             .map_err(|error| self.not_created(error))?;
-        let mut created = CreatedLink::find(inside, &temporary)?;
+        let mut created = CreatedLink::find(inside, &temporary, &self.parent)?;
         match created.inside.rename_link(created.link.index, ifname) {
             Ok(()) => {
                 ifname.clone_into(&mut created.link.name);
@@ -112,7 +127,7 @@ impl Plan {
 
     /// Gives the link what `success` says and sets it up.
     pub(crate) fn configure(&self, created: &mut CreatedLink, success: &Success) -> Result<(), Error> {
-        let ifname = self.ifname.as_str();
+        let ifname = self.attachment.ifname.as_str();
         let has_ipv6 = success.ips.iter().any(|ip| ip.address.address().is_ipv6());
         let optimistic = self.namespace.enter(|| {
             announce_addresses(ifname);

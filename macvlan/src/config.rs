@@ -38,11 +38,11 @@ pub struct Config {
     pub dns: Dns,
 }
 
-/// The kernel tells all of them whenever it tells of the link, which must fit into one reply.
+/// All of them must fit into one netlink attribute of 64 KiB, whenever the kernel tells of the link.
 const MAX_SOURCE_MACS: usize = 1000;
 
 impl Config {
-    /// Reads the configuration of an ADD or CHECK.
+    /// Reads the configuration of an ADD, CHECK or STATUS.
     ///
     /// # Errors
     /// The first key that is malformed, and malformed `CNI_ARGS`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multus_cni::{Attachment, InterfaceName, Invocation};
+use multus_cni::{Attachment, Invocation};
 use multus_net::{Connection, Link, Namespace, RouteEntry};
 
 use crate::{Config, Error};
@@ -19,8 +19,8 @@ pub(crate) struct Plan {
     pub(crate) parent_side: Connection,
     /// The namespace the new link is to be born in.
     pub(crate) namespace: Namespace,
-    /// The new link's name.
-    pub(crate) ifname: InterfaceName,
+    /// The attachment to make.
+    pub(crate) attachment: Attachment,
 }
 
 impl Plan {
@@ -35,7 +35,7 @@ impl Plan {
         if config.mtu < 0 || config.mtu > i64::from(parent.mtu) {
             return Err(Error::Mtu { mtu: config.mtu, master_mtu: parent.mtu });
         }
-        Ok(Self { config, parent, parent_side, namespace, ifname: attachment.ifname.clone() })
+        Ok(Self { config, parent, parent_side, namespace, attachment: attachment.clone() })
     }
 }
 

@@ -37,23 +37,24 @@ impl Macvlan {
         if ipam.is_none() && !Success::default().is_printable(invocation.config.version()?) {
             return Err(multus_cni::Error::NoAddressToConvert.into());
         }
-        let mut link = plan.create()?;
-        let addresses = match ipam.map(|ipam| given_addresses(&*ipam, attachment, invocation)).transpose() {
-            Ok(addresses) => addresses,
-            Err(error) => return Err(Error::with(error, link.undo())),
-        };
-        let given = addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
-        let configured = plan.configure(&mut link, &given);
+        let link = plan.create()?;
+        let mut attached = Attached { link, addresses: None, ipam };
+        if let Some(ipam) = &attached.ipam {
+            match given_addresses(&**ipam, attachment, invocation) {
+                Ok(addresses) => attached.addresses = Some(addresses),
+                Err(error) => return Err(Error::with(error, attached.undo())),
+            }
+        }
+        let given = attached.addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
+        if let Err(error) = plan.configure(&mut attached.link, &given) {
+            return Err(Error::with(error, attached.undo()));
+        }
         let interface = Interface {
-            name: plan.ifname.to_string(),
-            mac: link.mac().map(|mac| mac.to_string()).unwrap_or_default(),
+            name: attachment.ifname.to_string(),
+            mac: attached.link.mac().map(|mac| mac.to_string()).unwrap_or_default(),
             sandbox: attachment.sandbox(),
             ..Interface::default()
         };
-        let attached = Attached { link, addresses };
-        if let Err(error) = configured {
-            return Err(Error::with(error, attached.undo()));
-        }
         let ips = given.ips.into_iter().map(|ip| IpConfig { interface: Some(0), ..ip }).collect();
         let success = Success { interfaces: vec![interface], ips, routes: given.routes, dns: plan.config.dns };
         Ok(Pending::new(success, attached))
@@ -61,12 +62,12 @@ impl Macvlan {
 
     fn detach(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
         let delete = || delete_interface(attachment, invocation);
-        let release = |ipam: &dyn Plugin| ipam.del(attachment, invocation).map_err(Error::from);
         match self.ipam(invocation) {
-            Ok(None) => delete(),
-            Ok(Some(ipam)) if ipam.releases_through_interface() => Error::both(release(&*ipam), delete()),
-            // No address is free while something still has it.
-            Ok(Some(ipam)) => Error::both(delete(), release(&*ipam)),
+            Ok(ipam) => take_back(
+                ipam.as_deref(),
+                || ipam.as_ref().map_or(Ok(()), |ipam| Ok(ipam.del(attachment, invocation)?)),
+                delete,
+            ),
             Err(error) => Error::both(Err(error), delete()),
         }
     }
@@ -109,17 +110,32 @@ fn given_addresses(ipam: &dyn Plugin, attachment: &Attachment, invocation: &Invo
     Ok(pending)
 }
 
-/// What an ADD has made.
+/// What an ADD has made. Dropped in this order.
 struct Attached {
     link: CreatedLink,
     addresses: Option<Pending>,
+    ipam: Option<Arc<dyn Plugin>>,
 }
 
 impl Attached {
-    /// Takes it back: first the link, so that no address is free while something still has it.
     fn undo(self) -> Result<(), Error> {
-        let deleted = self.link.undo();
-        Error::both(deleted, self.addresses.map_or(Ok(()), |pending| pending.undo().map_err(Error::from)))
+        let Self { link, addresses, ipam } = self;
+        let release = || addresses.map_or(Ok(()), |pending| Ok(pending.undo()?));
+        take_back(ipam.as_deref(), release, || link.undo())
+    }
+}
+
+/// Deletes the link and releases its addresses, both whatever becomes of the other. The link goes first, so that no
+/// address is free while something has it, unless the IPAM plugin needs the link to release.
+fn take_back(
+    ipam: Option<&dyn Plugin>,
+    release: impl FnOnce() -> Result<(), Error>,
+    delete: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    if ipam.is_some_and(Plugin::releases_through_interface) {
+        Error::both(release(), delete())
+    } else {
+        Error::both(delete(), release())
     }
 }
 
@@ -142,7 +158,7 @@ fn delete_interface(attachment: &Attachment, invocation: &Invocation) -> Result<
         return Ok(());
     };
     match Namespace::open(&invocation.on_host(path)) {
-        Ok(namespace) => delete(&namespace, attachment.ifname.as_str()),
+        Ok(namespace) => delete(&namespace, attachment),
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error.into()),
     }

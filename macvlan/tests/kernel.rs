@@ -653,8 +653,8 @@ fn gc_and_status_reach_the_ipam(lab: &Lab) {
     let collect = |config: &Value| lab.host.within(|| plugin().gc(&invocation(lab, config)));
     status(&config).unwrap();
     let mut malformed = config.clone();
-    malformed["mtu"] = json!("x");
-    assert!(status(&malformed).unwrap_err().to_string().starts_with("failed to load netconf: \"mtu\""));
+    malformed["mode"] = json!("x");
+    assert!(status(&malformed).unwrap_err().to_string().starts_with("unknown macvlan mode: \"x\""));
     attach(lab, &first, &config).unwrap();
     attach(lab, &second, &config).unwrap();
     let error = status(&config).unwrap_err();

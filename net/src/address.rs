@@ -78,7 +78,7 @@ impl Connection {
     /// # Errors
     /// Those of [`addresses`](Self::addresses).
     pub fn settled_addresses(&mut self, index: u32, patience: Duration) -> Result<Vec<Address>, Error> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.min(Duration::from_secs(3600));
         loop {
             let addresses = self.addresses(index)?;
             let waiting = addresses.iter().any(|address| address.is_tentative && !address.is_duplicate);

@@ -49,6 +49,7 @@ const REPLY_SIZE: usize = 32 * 1024;
 const ATTEMPTS: usize = 5;
 
 /// How a reply ended.
+#[derive(PartialEq, Eq)]
 enum Reply {
     Whole,
     /// A dump that may lack objects, since there were changes while it was made.
@@ -74,9 +75,14 @@ impl Connection {
         // Dumps that honour their filters. Linux before 4.20 has none, and what it tells too much is left out here.
         let _older = socket.set_netlink_get_strict_chk(true);
         // No time at all would mean for ever.
-        let timeout = timeout.max(Duration::from_millis(1));
+        let timeout = timeout.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         let patience = TimeVal::new(timeout.as_secs().try_into().unwrap_or(i64::MAX), timeout.subsec_micros().into());
         setsockopt(&socket, ReceiveTimeout, &patience).map_err(io::Error::from).map_err(failed("SO_RCVTIMEO"))?;
+        // What came before the socket was connected: nothing was asked yet.
+        let mut unasked = Vec::with_capacity(1);
+        while socket.recv(&mut unasked, MsgFlags::MSG_DONTWAIT.bits()).is_ok() {
+            unasked.clear();
+        }
         Ok(Self { socket, sequence_number: 0, reply: Vec::with_capacity(REPLY_SIZE), timeout })
     }
 
@@ -94,12 +100,11 @@ impl Connection {
             Action::Create => NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
             Action::Append => NLM_F_ACK | NLM_F_CREATE,
         };
-        let repeatable = matches!(action, Action::Get);
+        let single = matches!(action, Action::Get);
         for _ in 0..ATTEMPTS {
             self.send(request, message.clone(), flags)?;
-            match self.receive(request, &mut read)? {
-                Reply::CutShort if repeatable => {}
-                Reply::CutShort => break,
+            match self.receive(request, single, &mut read)? {
+                Reply::CutShort => {}
                 Reply::Whole | Reply::Interrupted => return Ok(()),
             }
         }
@@ -116,7 +121,7 @@ impl Connection {
         for _ in 0..ATTEMPTS {
             let mut objects = Vec::new();
             self.send(request, message.clone(), NLM_F_DUMP)?;
-            if let Reply::Whole = self.receive(request, &mut |body| objects.extend(read(body)))? {
+            if let Reply::Whole = self.receive(request, false, &mut |body| objects.extend(read(body)))? {
                 return Ok(objects);
             }
         }
@@ -140,8 +145,9 @@ impl Connection {
         }
     }
 
-    /// Reads the reply to the last request to its end.
-    fn receive(&mut self, request: &'static str, read: &mut dyn FnMut(&[u8])) -> Result<Reply, Error> {
+    /// Reads the reply to the last request to its end. A `single` object that does not fit is all there is; a dump, or what
+    /// is left of an earlier one, goes on behind what does not.
+    fn receive(&mut self, request: &'static str, single: bool, read: &mut dyn FnMut(&[u8])) -> Result<Reply, Error> {
         let unusable = |problem: String| Error::UnusableReply { request, problem };
         let refused = |code: i32, attributes: &[u8]| Error::Refused {
             request,
@@ -152,7 +158,11 @@ impl Connection {
         let mut end = Reply::Whole;
         loop {
             if !self.receive_datagram(request, deadline)? {
-                return Ok(Reply::CutShort);
+                end = Reply::CutShort;
+                if single {
+                    return Ok(end);
+                }
+                continue;
             }
             let mut rest = self.reply.as_slice();
             while !rest.is_empty() {
@@ -165,7 +175,7 @@ impl Connection {
                 if message.sequence_number() != self.sequence_number {
                     continue;
                 }
-                if flags & NLM_F_DUMP_INTR != 0 {
+                if flags & NLM_F_DUMP_INTR != 0 && end == Reply::Whole {
                     end = Reply::Interrupted;
                 }
                 match message.message_type() {
@@ -176,7 +186,8 @@ impl Connection {
                         _ => return Ok(end),
                     },
                     NLMSG_ERROR => match i32_at(body, 0) {
-                        Some(0) => return Ok(end),
+                        // The request was carried out, whatever else did not fit.
+                        Some(0) => return Ok(Reply::Whole),
                         // The header of the request, then attributes.
                         Some(code) => return Err(refused(code, body.get(20..).unwrap_or_default())),
                         None => return Err(unusable("an error was cut short".to_owned())),

@@ -62,7 +62,7 @@ pub enum Error {
     /// The namespace could not be opened or entered.
     #[error("{attempt} {path}: {}", os_error_text(.source))]
     Namespace {
-        /// `open` or `setns`.
+        /// `open`, `stat`, `setns`, or `start a thread in`.
         attempt: &'static str,
         /// The file.
         path: PathBuf,

@@ -7,9 +7,9 @@
 //! * [`sysctl`]: settings under `/proc/sys/net` of the calling thread's namespace.
 //!
 //! A request is one system call to send and one to receive; the kernel does the work in between. Every reply has a
-//! deadline, only the kernel is listened to, interrupted dumps are repeated, and the kernel's extended error text is part of
-//! the error. What cannot have
-//! a deadline is the kernel's own waiting for its RTNL lock, which no signal but a fatal one interrupts.
+//! deadline, only the kernel is listened to, interrupted dumps are repeated, and the kernel's extended error text is part
+//! of the error. What cannot have a deadline is the kernel's own waiting for its RTNL lock, which no signal but a fatal one
+//! interrupts.
 //!
 //! [rtnetlink]: https://docs.kernel.org/userspace-api/netlink/intro.html
 

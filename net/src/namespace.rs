@@ -78,9 +78,9 @@ impl Namespace {
     /// Runs `work` inside the namespace, on a thread made for it that ends with it, while the calling thread waits.
     ///
     /// In a process of one thread that one goes in itself and comes back: there is nobody to meet it in the wrong place,
-    /// and a thread would take a fifth of the time that an ADD has.
+    /// and a thread would take a fifth of the time that an ADD has. Should it not come back, the process is aborted.
     ///
-    /// A child process must not be started from `work`: it would be born in the namespace.
+    /// Neither a child process nor a thread must be started from `work`: it would be born in the namespace, and stay.
     ///
     /// # Errors
     /// When the namespace cannot be entered, when the work panics, and what the work returns.
