@@ -12,7 +12,7 @@ criterion_group!(benches, in_memory, on_disk);
 criterion_main!(benches);
 
 /// How many reservations there are already.
-const SIZES: [u32; 2] = [0, 1_000];
+const SIZES: [u32; 3] = [0, 1_000, 60_000];
 
 fn in_memory(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("allocate and release in memory");
@@ -73,7 +73,7 @@ fn fill(store: &dyn Store, size: u32) {
 }
 
 fn sets() -> [RangeSet; 1] {
-    [RangeSet::new(vec![Range::new("10.0.0.0/16".parse().unwrap()).unwrap()]).unwrap()]
+    [RangeSet::new(vec![Range::new("10.0.0.0/15".parse().unwrap()).unwrap()]).unwrap()]
 }
 
 fn network() -> NetworkName {

@@ -1,7 +1,7 @@
 //! Reservations as files, in the format of the Go plugin.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, DirEntry, File, OpenOptions},
     io::{self, Read, Write},
     net::IpAddr,
     os::{
@@ -18,7 +18,10 @@ use nix::{
     unistd::linkat,
 };
 
-use crate::{Owner, Reservation, Reservations, Store, StoreError, lock::Lock, range::successor};
+use crate::{
+    Owner, Reservation, Reservations, Store, StoreError, index::Index, lock::Lock, range::successor,
+    store::release_each,
+};
 
 /// Reservations in a directory: one sub-directory for each network, one file for each address.
 #[derive(Clone, Debug)]
@@ -49,13 +52,13 @@ impl Store for DiskStore {
             other => other,
         };
         let lock = locked.map_err(failed("open", &directory.join("lock")))?;
-        Ok(Box::new(Network { directory, _lock: lock }))
+        Ok(Box::new(Network { directory, hint: Hint::Unopened, _lock: lock }))
     }
 
     fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
         let directory = self.data_dir.join(network.as_str());
         match Lock::acquire(&directory.join("lock")) {
-            Ok(lock) => Ok(Some(Box::new(Network { directory, _lock: lock }))),
+            Ok(lock) => Ok(Some(Box::new(Network { directory, hint: Hint::Unopened, _lock: lock }))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("open", &directory.join("lock"))(error)),
         }
@@ -65,10 +68,51 @@ impl Store for DiskStore {
 /// A network's directory, with its lock held.
 struct Network {
     directory: PathBuf,
+    hint: Hint,
     _lock: Lock,
 }
 
+/// What is known without reading reservations.
+enum Hint {
+    Unopened,
+    Index(Index),
+    /// The files are read instead.
+    Unusable,
+}
+
 impl Network {
+    /// The index, if there can be one. Before anything is changed, so that it is known whether it counts.
+    fn index(&mut self) -> Option<&mut Index> {
+        if let Hint::Unopened = self.hint {
+            let opened = Index::open(&self.directory).ok().flatten().or_else(|| self.built_index());
+            self.hint = opened.map_or(Hint::Unusable, Hint::Index);
+        }
+        match &mut self.hint {
+            Hint::Index(index) => Some(index),
+            Hint::Unopened | Hint::Unusable => None,
+        }
+    }
+
+    fn built_index(&self) -> Option<Index> {
+        let reservations = self.all_files().ok()?;
+        let owners: Vec<_> = reservations.into_iter().map(|known| (known.owner, known.address)).collect();
+        Index::build(&self.directory, &owners, &self.taken().ok()?).ok()
+    }
+
+    /// Does something with the index. One that cannot be read or written is given up, and its seal stays broken.
+    fn with_index<T>(&mut self, work: impl FnOnce(&mut Index) -> io::Result<T>) -> Option<T> {
+        let result = work(self.index()?);
+        if result.is_err() {
+            self.give_up_index();
+        }
+        result.ok()
+    }
+
+    fn give_up_index(&mut self) {
+        self.hint = Hint::Unusable;
+        Index::discard(&self.directory);
+    }
+
     fn path(&self, address: IpAddr) -> PathBuf {
         self.directory.join(address.to_string())
     }
@@ -117,6 +161,76 @@ impl Network {
         fs::rename(&temporary, path)
     }
 
+    /// The reservations of `owner`, and those of its container without an interface, in the order of their text.
+    fn held(&mut self, attachment: &AttachmentId) -> Result<Vec<Reservation>, StoreError> {
+        let own = Owner::from(attachment);
+        let legacy = Owner { container_id: own.container_id.clone(), ifname: None };
+        let known = self.with_index(|index| Ok([index.addresses(&own)?, index.addresses(&legacy)?].concat()));
+        let Some(mut addresses) = known else {
+            let all = self.all_files()?.into_iter();
+            return Ok(all.filter(|known| known.owner == own || known.owner == legacy).collect());
+        };
+        addresses.sort_by_cached_key(IpAddr::to_string);
+        addresses.dedup();
+        let mut held = Vec::new();
+        for address in addresses {
+            match self.read(address) {
+                Ok(Some(owner)) if owner == own || owner == legacy => held.push(Reservation { address, owner }),
+                // Sealed or not, it is wrong, or two owners have the same hash.
+                _ => {
+                    self.give_up_index();
+                    return self.held(attachment);
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// Every reservation, read from its file.
+    fn all_files(&self) -> Result<Vec<Reservation>, StoreError> {
+        let mut addresses = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed("read", &self.directory))? {
+            let entry = entry.map_err(failed("read", &self.directory))?;
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            addresses.extend(address_named(&entry).filter(|_| is_file).map(|address| (entry.file_name(), address)));
+        }
+        addresses.sort();
+        let mut reservations = Vec::new();
+        for (_, address) in addresses {
+            // What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go plugin;
+            // the address is taken all the same.
+            let owner = self.read(address).ok().flatten();
+            reservations.extend(owner.map(|owner| Reservation { address, owner }));
+        }
+        Ok(reservations)
+    }
+
+    /// Every address that is taken, by a reservation or by whatever else has its name.
+    fn taken(&self) -> io::Result<Vec<IpAddr>> {
+        let mut taken = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let is_torn = || entry.metadata().is_ok_and(|found| is_torn(&found));
+            taken.extend(address_named(&entry).filter(|_| !is_torn()));
+        }
+        Ok(taken)
+    }
+
+    /// The first free address, by looking for the file of each.
+    fn next_free_file(&self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
+        let mut candidate = first;
+        while candidate <= last {
+            let path = self.path(candidate);
+            match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(candidate)),
+                Err(error) => return Err(failed("stat", &path)(error)),
+                Ok(metadata) if is_torn(&metadata) => return Ok(Some(candidate)),
+                Ok(_) if candidate == last => break,
+                Ok(_) => candidate = successor(candidate),
+            }
+        }
+        Ok(None)
+    }
     fn read(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
         let path = self.path(address);
         let mut bytes = Vec::new();
@@ -133,51 +247,57 @@ const MAX_SIZE: u64 = 64 * 1024;
 
 impl Reservations for Network {
     fn all(&mut self) -> Result<Vec<Reservation>, StoreError> {
-        let mut addresses = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed("read", &self.directory))? {
-            let entry = entry.map_err(failed("read", &self.directory))?;
-            let name = entry.file_name();
-            let address =
-                name.to_str().and_then(|name| name.parse::<IpAddr>().ok().filter(|ip| ip.to_string() == name));
-            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            addresses.extend(address.filter(|_| is_file).map(|address| (name, address)));
-        }
-        addresses.sort();
-        let mut reservations = Vec::new();
-        for (_, address) in addresses {
-            // What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go plugin;
-            // the address is taken all the same.
-            let owner = self.read(address).ok().flatten();
-            reservations.extend(owner.map(|owner| Reservation { address, owner }));
-        }
-        Ok(reservations)
+        self.all_files()
+    }
+
+    fn held_by(&mut self, owner: &AttachmentId) -> Result<Vec<IpAddr>, StoreError> {
+        let held = self.held(owner)?;
+        Ok(held.into_iter().map(|reservation| reservation.address).collect())
+    }
+
+    fn release_all(&mut self, owner: &AttachmentId) -> Result<(), StoreError> {
+        let held = self.held(owner)?;
+        let (own, legacy): (Vec<_>, Vec<_>) = held.into_iter().partition(|reservation| reservation.owner.is(owner));
+        release_each(self, if own.is_empty() { legacy } else { own })
     }
 
     fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
-        let mut candidate = first;
-        while candidate <= last {
-            let path = self.path(candidate);
-            match fs::symlink_metadata(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(candidate)),
-                Err(error) => return Err(failed("stat", &path)(error)),
-                Ok(metadata) if is_torn(&metadata) => return Ok(Some(candidate)),
-                Ok(_) if candidate == last => break,
-                Ok(_) => candidate = successor(candidate),
+        let mut from = first;
+        while let Some(Some(candidate)) = self.with_index(|index| index.next_free(from, last)) {
+            if self.next_free_file(candidate, candidate)?.is_some() {
+                return Ok(Some(candidate));
             }
+            // Something that is no reservation has its name, since the index was made.
+            self.with_index(|index| index.occupy(candidate, true));
+            if candidate == last {
+                break;
+            }
+            from = successor(candidate);
         }
-        Ok(None)
+        // Before anybody is told that there is none, the files are asked: the index is a hint.
+        self.next_free_file(first, last)
     }
 
     fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError> {
-        self.publish(address, format!("{}\r\n{}", owner.container_id.trim(), owner.ifname).as_bytes())
+        self.index();
+        let owner = Owner::from(owner);
+        let content = format!("{}\r\n{}", owner.container_id, owner.ifname.as_deref().unwrap_or_default());
+        let reserved = self.publish(address, content.as_bytes())?;
+        if reserved {
+            self.with_index(|index| index.insert(&owner, address));
+        }
+        Ok(reserved)
     }
 
     fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
+        self.index();
         if self.read(reservation.address)?.as_ref() != Some(&reservation.owner) {
             return Ok(());
         }
         let path = self.path(reservation.address);
-        absent_is_fine(fs::remove_file(&path)).map_err(failed("unlink", &path))
+        absent_is_fine(fs::remove_file(&path)).map_err(failed("unlink", &path))?;
+        self.with_index(|index| index.remove(&reservation.owner, reservation.address));
+        Ok(())
     }
 
     fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
@@ -193,6 +313,15 @@ impl Reservations for Network {
             false => self.replace(&path, text.as_bytes()),
         });
         written.map_err(failed("write", &path))
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if let Hint::Index(index) = &mut self.hint {
+            // Without a seal it is made anew next time.
+            let _unsealed = index.seal(&self.directory);
+        }
     }
 }
 
@@ -223,6 +352,13 @@ fn created(target: &Path, create: impl Fn() -> io::Result<()>) -> io::Result<boo
         }
         Err(error) => Err(error),
     }
+}
+
+/// The address whose reservation a directory entry is, by its name.
+fn address_named(entry: &DirEntry) -> Option<IpAddr> {
+    let name = entry.file_name();
+    let name = name.to_str()?;
+    name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
 }
 
 fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
@@ -270,7 +406,7 @@ mod tests {
     fn without_unnamed_files_a_reservation_is_whole_too() {
         let directory = tempfile::tempdir().unwrap();
         let lock = Lock::acquire(&directory.path().join("lock")).unwrap();
-        let network = Network { directory: directory.path().to_owned(), _lock: lock };
+        let network = Network { directory: directory.path().to_owned(), hint: Hint::Unopened, _lock: lock };
         let target = directory.path().join("10.0.0.2");
         // What a process that was killed in between has left.
         fs::write(directory.path().join("10.0.0.3"), "c9\r\neth0").unwrap();

@@ -23,11 +23,15 @@
 //! `<dataDir>/<network>/` holds a file per reserved address, named by it, with the container's ID, a CR LF and the
 //! interface's name; `last_reserved_ip.<n>` with the address given last from range set `n`; and `lock`, under whose
 //! exclusive flock(2) everything happens. A reservation appears with its content or not at all.
+//!
+//! Beside the networks, in `<dataDir>/.index`, is a hint of who has which address, so that an operation costs the same
+//! however many reservations there are. It is made anew whenever anybody else has changed the directory.
 
 mod allocator;
 mod config;
 mod disk;
 mod error;
+mod index;
 mod lock;
 mod memory;
 mod plugin;

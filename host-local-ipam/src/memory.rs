@@ -1,14 +1,14 @@
 //! Reservations in memory, for tests and for programs that need none to last.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use multus_cni::{AttachmentId, NetworkName};
 
-use crate::{Owner, Reservation, Reservations, Store, StoreError, range::successor};
+use crate::{Owner, Reservation, Reservations, Store, StoreError, range::successor, store::release_each};
 
 /// Reservations that end with the process.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Network {
     owners: BTreeMap<IpAddr, Owner>,
+    /// The same by owner.
+    addresses: HashMap<Owner, Vec<IpAddr>>,
     last_reserved: BTreeMap<usize, IpAddr>,
 }
 
@@ -88,20 +90,42 @@ impl Reservations for Locked<'_> {
     }
 
     fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError> {
-        let owners = &mut self.network().owners;
-        let free = !owners.contains_key(&address);
-        if free {
-            owners.insert(address, owner.into());
-        }
-        Ok(free)
+        let Network { owners, addresses, .. } = self.network();
+        let Entry::Vacant(vacant) = owners.entry(address) else {
+            return Ok(false);
+        };
+        let owner = Owner::from(owner);
+        addresses.entry(owner.clone()).or_default().push(address);
+        vacant.insert(owner);
+        Ok(true)
     }
 
     fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
-        let owners = &mut self.network().owners;
-        if owners.get(&reservation.address) == Some(&reservation.owner) {
-            owners.remove(&reservation.address);
+        let Reservation { address, owner } = reservation;
+        let Network { owners, addresses, .. } = self.network();
+        if owners.get(address) == Some(owner) {
+            owners.remove(address);
+            if let Some(held) = addresses.get_mut(owner) {
+                held.retain(|held| held != address);
+                if held.is_empty() {
+                    addresses.remove(owner);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Reservations in memory always have an interface.
+    fn held_by(&mut self, owner: &AttachmentId) -> Result<Vec<IpAddr>, StoreError> {
+        let mut held = self.network().addresses.get(&Owner::from(owner)).cloned().unwrap_or_default();
+        held.sort_by_cached_key(IpAddr::to_string);
+        Ok(held)
+    }
+
+    fn release_all(&mut self, owner: &AttachmentId) -> Result<(), StoreError> {
+        let reservation = |address| Reservation { address, owner: owner.into() };
+        let held = self.held_by(owner)?;
+        release_each(self, held.into_iter().map(reservation))
     }
 
     fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
