@@ -361,7 +361,8 @@ fn address_named(entry: &DirEntry) -> Option<IpAddr> {
     name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
 }
 
-fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+/// The outcome of removing what may be gone.
+pub(crate) fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -26,7 +26,7 @@ use nix::{
     },
 };
 
-use crate::Owner;
+use crate::{Owner, disk::absent_is_fine};
 
 mod table;
 
@@ -70,14 +70,9 @@ impl Index {
         let place = place(directory)?;
         DirBuilder::new().recursive(true).mode(0o700).create(place.parent().unwrap_or(directory))?;
         // From here on nothing is sealed until it is whole.
-        let mut options = OpenOptions::new();
-        let seal = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(place.with_extension("seal"))?;
+        let place_of_seal = place.with_extension("seal");
+        absent_is_fine(fs::remove_file(&place_of_seal))?;
+        let seal = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(place_of_seal)?;
         let owned = owners.iter().map(|(owner, address)| OwnedAddress::new(owner, *address));
         let owners = Table::create(place.with_extension("owners"), owned.collect())?;
         let mut chunks: Vec<Chunk> = Vec::new();

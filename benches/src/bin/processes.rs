@@ -40,14 +40,19 @@ fn main() {
     if let Some(floor) = build_floor(&lab.path("floor-program")) {
         candidates.push(Candidate { name: "floor, IPv4", call: Box::new(move |bench, add| bench.floor(&floor, add)) });
     }
-    for (name, dual_stack) in [("macvlan + host-local, IPv4", false), ("macvlan + host-local, dual stack", true)] {
+    for (name, network, dual_stack) in
+        [("macvlan + host-local, IPv4", "ours-4", false), ("macvlan + host-local, dual stack", "ours-6", true)]
+    {
         let plugins = plugins.clone();
-        candidates.push(Candidate { name, call: Box::new(move |bench, add| bench.plugin(&plugins, add, dual_stack)) });
+        candidates.push(Candidate {
+            name,
+            call: Box::new(move |bench, add| bench.plugin(&plugins, network, add, dual_stack)),
+        });
     }
     match go_plugins() {
         Ok(go) => candidates.push(Candidate {
             name: "Go macvlan + host-local, IPv4",
-            call: Box::new(move |bench, add| bench.plugin(&go, add, false)),
+            call: Box::new(move |bench, add| bench.plugin(&go, "go", add, false)),
         }),
         Err(reason) => println!("without the Go plugins: {reason}"),
     }
@@ -129,7 +134,8 @@ impl Bench<'_> {
         self.timed(command.env_clear(), b"{}")
     }
 
-    fn plugin(&self, directory: &Path, add: bool, dual_stack: bool) -> Duration {
+    /// Each candidate has a network of its own: what it costs to mix them is another question.
+    fn plugin(&self, directory: &Path, network: &str, add: bool, dual_stack: bool) -> Duration {
         let mut ranges = vec![json!([{"subnet": "192.168.1.0/24"}])];
         let mut routes = vec![json!({"dst": "0.0.0.0/0"})];
         if dual_stack {
@@ -137,7 +143,7 @@ impl Bench<'_> {
             routes.push(json!({"dst": "::/0"}));
         }
         let config = json!({
-            "cniVersion": "1.0.0", "name": "bench", "type": "macvlan", "master": "ens32",
+            "cniVersion": "1.0.0", "name": network, "type": "macvlan", "master": "ens32",
             "ipam": {"type": "host-local", "dataDir": self.data_dir, "ranges": ranges, "routes": routes},
         });
         let mut command = Command::new(directory.join("macvlan"));
