@@ -19,7 +19,10 @@ use nix::{
 };
 
 use crate::{
-    Owner, Reservation, Reservations, Store, StoreError, index::Index, lock::Lock, range::successor,
+    Owner, Reservation, Reservations, Store, StoreError,
+    index::{Index, State},
+    lock::Lock,
+    range::successor,
     store::release_each,
 };
 
@@ -94,9 +97,10 @@ impl Network {
     }
 
     fn built_index(&self) -> Option<Index> {
+        let seen = State::of(&self.directory).ok()?;
         let reservations = self.all_files().ok()?;
         let owners: Vec<_> = reservations.into_iter().map(|known| (known.owner, known.address)).collect();
-        Index::build(&self.directory, &owners, &self.taken().ok()?).ok()
+        Index::build(&self.directory, seen, &owners, &self.taken().ok()?).ok()
     }
 
     /// Does something with the index. One that cannot be read or written is given up, and its seal stays broken.
@@ -106,6 +110,19 @@ impl Network {
             self.give_up_index();
         }
         result.ok()
+    }
+
+    /// Changes the directory, and sees to it that the index counts only if nobody else has, and if it is known what became
+    /// of the change.
+    fn change<T>(&mut self, change: impl FnOnce(&Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let directory = self.directory.clone();
+        self.with_index(|index| index.confirm(&directory));
+        let result = change(self);
+        match &result {
+            Ok(_) => drop(self.with_index(|index| index.changed(&directory))),
+            Err(_) => self.give_up_index(),
+        }
+        result
     }
 
     fn give_up_index(&mut self) {
@@ -262,40 +279,39 @@ impl Reservations for Network {
     }
 
     fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
-        let mut from = first;
-        while let Some(Some(candidate)) = self.with_index(|index| index.next_free(from, last)) {
-            if self.next_free_file(candidate, candidate)?.is_some() {
-                return Ok(Some(candidate));
-            }
-            // Something that is no reservation has its name, since the index was made.
-            self.with_index(|index| index.occupy(candidate, true));
-            if candidate == last {
-                break;
-            }
-            from = successor(candidate);
+        let known = self.with_index(|index| index.next_free(first, last));
+        if let Some(Some(candidate)) = known
+            && self.next_free_file(candidate, candidate)?.is_some()
+        {
+            return Ok(Some(candidate));
         }
         // Before anybody is told that there is none, the files are asked: the index is a hint.
-        self.next_free_file(first, last)
+        let found = self.next_free_file(first, last)?;
+        if known.is_some_and(|known| known != found) {
+            self.give_up_index();
+        }
+        Ok(found)
     }
 
     fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError> {
-        self.index();
-        let owner = Owner::from(owner);
-        let content = format!("{}\r\n{}", owner.container_id, owner.ifname.as_deref().unwrap_or_default());
-        let reserved = self.publish(address, content.as_bytes())?;
+        let content = format!("{}\r\n{}", owner.container_id.trim(), owner.ifname);
+        let reserved = self.change(|network| network.publish(address, content.as_bytes()))?;
         if reserved {
-            self.with_index(|index| index.insert(&owner, address));
+            let owner = self::owner(content.as_bytes());
+            self.with_index(|index| index.insert(owner.as_ref(), address));
+        } else if self.with_index(|index| index.next_free(address, address)).flatten().is_some() {
+            // Somebody took it without the lock.
+            self.give_up_index();
         }
         Ok(reserved)
     }
 
     fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
-        self.index();
         if self.read(reservation.address)?.as_ref() != Some(&reservation.owner) {
             return Ok(());
         }
         let path = self.path(reservation.address);
-        absent_is_fine(fs::remove_file(&path)).map_err(failed("unlink", &path))?;
+        self.change(|_| absent_is_fine(fs::remove_file(&path)).map_err(failed("unlink", &path)))?;
         self.with_index(|index| index.remove(&reservation.owner, reservation.address));
         Ok(())
     }
@@ -308,11 +324,10 @@ impl Reservations for Network {
     fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         let path = self.directory.join(format!("last_reserved_ip.{set}"));
         let text = address.to_string();
-        let written = overwrite(&path, text.as_bytes()).and_then(|done| match done {
-            true => Ok(()),
-            false => self.replace(&path, text.as_bytes()),
-        });
-        written.map_err(failed("write", &path))
+        if overwrite(&path, text.as_bytes()).map_err(failed("write", &path))? {
+            return Ok(());
+        }
+        self.change(|network| network.replace(&path, text.as_bytes()).map_err(failed("write", &path)))
     }
 }
 

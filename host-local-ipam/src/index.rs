@@ -6,11 +6,11 @@
 //!
 //! They count only while nobody else has changed the directory. To notice that even within one tick of the clock, the
 //! directory is *sealed* after each change of ours: it gets a modification time with random nanoseconds, which the index
-//! records. Any change by others gives it another one. A seal is good for one boot, since what reached the disk when the
+//! records with the time of its last change. Any change by others gives it others. A seal is good for one boot, since what reached the disk when the
 //! power failed need not fit together.
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     hash::{BuildHasher, RandomState},
     io,
     net::IpAddr,
@@ -22,6 +22,7 @@ use nix::{
     fcntl::AT_FDCWD,
     sys::{
         stat::{UtimensatFlags, utimensat},
+        statfs::{FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs},
         time::TimeSpec,
     },
 };
@@ -39,6 +40,8 @@ pub(crate) struct Index {
     occupied: Table<Chunk>,
     seal: File,
     boot: Vec<u8>,
+    /// The directory after our last look at it, or change of it.
+    seen: State,
     changed: bool,
 }
 
@@ -54,19 +57,26 @@ impl Index {
             other => other?,
         };
         let boot = boot()?;
-        let expected = self::seal(&fs::metadata(directory)?, &boot);
+        let seen = State::of(directory)?;
+        let expected = seen.seal(&boot);
         let mut recorded = vec![0; expected.len()];
         if seal.read_at(&mut recorded, 0)? < recorded.len() || recorded != expected {
             return Ok(None);
         }
-        let (owners, occupied) =
-            (Table::open(place.with_extension("owners"))?, Table::open(place.with_extension("occupied"))?);
-        Ok(owners.zip(occupied).map(|(owners, occupied)| Self { owners, occupied, seal, boot, changed: false }))
+        let owners = Table::open(place.with_extension("owners"))?;
+        let occupied = Table::open(place.with_extension("occupied"))?;
+        Ok(owners.zip(occupied).map(|(owners, occupied)| Self { owners, occupied, seal, boot, seen, changed: false }))
     }
 
     /// Makes the index of a network that is locked: from the owners of its reservations, and from all its addresses that
-    /// are taken, by whatever.
-    pub(crate) fn build(directory: &Path, owners: &[(Owner, IpAddr)], taken: &[IpAddr]) -> io::Result<Self> {
+    /// are taken, by whatever. The directory was in the state `seen` before these were read.
+    pub(crate) fn build(
+        directory: &Path,
+        seen: State,
+        owners: &[(Owner, IpAddr)],
+        taken: &[IpAddr],
+    ) -> io::Result<Self> {
+        let boot = boot()?;
         let place = place(directory)?;
         DirBuilder::new().recursive(true).mode(0o700).create(place.parent().unwrap_or(directory))?;
         // From here on nothing is sealed until it is whole.
@@ -91,7 +101,7 @@ impl Index {
             }
         }
         let occupied = Table::create(place.with_extension("occupied"), chunks)?;
-        Ok(Self { owners, occupied, seal, boot: boot()?, changed: true })
+        Ok(Self { owners, occupied, seal, boot, seen, changed: true })
     }
 
     /// Has the index made anew next time.
@@ -125,9 +135,11 @@ impl Index {
         Ok(None)
     }
 
-    /// Takes note of a reservation that was made.
-    pub(crate) fn insert(&mut self, owner: &Owner, address: IpAddr) -> io::Result<()> {
-        self.owners.replace(OwnedAddress::new(owner, address), |old, new| old == new)?;
+    /// Takes note of a reservation that was made; of one that nobody could have written, only that its address is taken.
+    pub(crate) fn insert(&mut self, owner: Option<&Owner>, address: IpAddr) -> io::Result<()> {
+        if let Some(owner) = owner {
+            self.owners.replace(OwnedAddress::new(owner, address), |old, new| old == new)?;
+        }
         self.occupy(address, true)
     }
 
@@ -138,13 +150,23 @@ impl Index {
         self.occupy(address, false)
     }
 
-    /// Takes note of an address that is taken, by whatever.
-    pub(crate) fn occupy(&mut self, address: IpAddr, taken: bool) -> io::Result<()> {
-        self.changed = true;
+    fn occupy(&mut self, address: IpAddr, taken: bool) -> io::Result<()> {
         let empty = Chunk::empty(address);
         let mut chunk = self.occupied.find(empty.hash(), |found| found.key == empty.key)?.unwrap_or(empty);
         chunk.set(address, taken);
         self.occupied.replace(chunk, |old, new| old.key == new.key)
+    }
+
+    /// Fails when the directory has been changed by somebody without the lock.
+    pub(crate) fn confirm(&self, directory: &Path) -> io::Result<()> {
+        if State::of(directory)? == self.seen { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Takes note that the directory has just been changed by us.
+    pub(crate) fn changed(&mut self, directory: &Path) -> io::Result<()> {
+        self.changed = true;
+        self.seen = State::of(directory)?;
+        Ok(())
     }
 
     /// Seals the directory, after the last change under this lock.
@@ -152,24 +174,47 @@ impl Index {
         if !self.changed {
             return Ok(());
         }
-        let modified = fs::metadata(directory)?.mtime();
-        let nanoseconds = i64::try_from(RandomState::new().hash_one(modified) % 1_000_000_000).unwrap_or_default();
-        let time = TimeSpec::new(modified, nanoseconds);
+        self.confirm(directory)?;
+        let seconds = self.seen.modified.0;
+        let nanoseconds = i64::try_from(RandomState::new().hash_one(seconds) % 1_000_000_000).unwrap_or_default();
+        let time = TimeSpec::new(seconds, nanoseconds);
         utimensat(AT_FDCWD, directory, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::FollowSymlink)?;
-        let directory = fs::metadata(directory)?;
+        let sealed = State::of(directory)?;
         // Where times are coarser, one of somebody else's might be the same.
-        if (directory.mtime(), directory.mtime_nsec()) == (modified, nanoseconds) {
-            self.seal.write_all_at(&seal(&directory, &self.boot), 0)?;
+        if sealed.modified == (seconds, nanoseconds) {
+            self.seal.write_all_at(&sealed.seal(&self.boot), 0)?;
         }
         Ok(())
     }
 }
 
-/// What makes a seal: the directory itself, its modification time, and the boot of the machine.
-fn seal(directory: &Metadata, boot: &[u8]) -> Vec<u8> {
-    let numbers = [directory.dev(), directory.ino()].map(u64::to_le_bytes);
-    let times = [directory.mtime(), directory.mtime_nsec()].map(i64::to_le_bytes);
-    [VERSION, numbers.as_flattened(), times.as_flattened(), boot].concat()
+/// By which a change of the directory is noticed. Anybody can set the time of modification, as we do and as those who
+/// restore backups do; nobody the time of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl State {
+    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
+        let found = fs::metadata(directory)?;
+        Ok(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+
+    /// What is recorded of a sealed directory.
+    fn seal(&self, boot: &[u8]) -> Vec<u8> {
+        let numbers = [self.device, self.inode].map(u64::to_le_bytes);
+        let times = [self.modified.0, self.modified.1, self.changed.0, self.changed.1].map(i64::to_le_bytes);
+        [VERSION, numbers.as_flattened(), times.as_flattened(), boot].concat()
+    }
 }
 
 fn boot() -> io::Result<Vec<u8>> {
@@ -177,8 +222,13 @@ fn boot() -> io::Result<Vec<u8>> {
 }
 
 /// Where the index of the network in `directory` is, without its ending: beside the networks, under a name that no network
-/// can have.
+/// can have. None where the times of a directory may be those of some seconds ago, which others have changed since.
 fn place(directory: &Path) -> io::Result<PathBuf> {
+    const V9FS_MAGIC: FsType = FsType(0x0102_1997);
+    let system = statfs(directory)?.filesystem_type();
+    if [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, V9FS_MAGIC, FUSE_SUPER_MAGIC].contains(&system) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let (Some(data_dir), Some(network)) = (directory.parent(), directory.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };

@@ -51,6 +51,46 @@ fn it_lies_beside_the_networks_where_nobody_else_looks() {
 }
 
 #[test]
+fn a_restored_backup_does_not_bring_an_old_seal_back() {
+    let disk = Disk::new();
+    disk.lock().reserve(address(1), &owner(1)).unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let status = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
+        assert!(status.unwrap().success());
+    };
+    copy(disk.directory.path(), backup.path());
+    disk.lock().reserve(address(2), &owner(2)).unwrap();
+    copy(backup.path(), disk.directory.path());
+    assert_eq!(disk.lock().held_by(&owner(2)).unwrap(), [address(2)]);
+    assert_eq!(disk.lock().held_by(&owner(1)).unwrap(), [address(1)]);
+}
+
+#[test]
+fn who_changes_the_directory_without_the_lock_is_noticed() {
+    let disk = Disk::new();
+    disk.lock().reserve(address(1), &owner(1)).unwrap();
+    let mut reservations = disk.lock();
+    assert_eq!(reservations.held_by(&owner(1)).unwrap(), [address(1)]);
+    fs::write(disk.reservation(address(3)), "c3\r\neth0").unwrap();
+    assert!(reservations.reserve(address(2), &owner(2)).unwrap());
+    assert!(!reservations.reserve(address(3), &owner(4)).unwrap());
+    fs::write(disk.reservation(address(5)), "c5\r\neth0").unwrap();
+    drop(reservations);
+    for number in [1, 2, 3, 5] {
+        assert_eq!(disk.lock().held_by(&owner(number)).unwrap(), [address(number.into())], "{number}");
+    }
+}
+
+#[test]
+fn a_name_with_space_around_it_is_found_as_its_file_says() {
+    let disk = Disk::new();
+    let spaced = AttachmentId { container_id: " c1".to_owned(), ifname: "eth0 ".to_owned() };
+    disk.lock().reserve(address(1), &spaced).unwrap();
+    assert_eq!(disk.lock().held_by(&owner(1)).unwrap(), [address(1)]);
+}
+
+#[test]
 fn networks_whose_names_differ_by_an_ending_have_their_own() {
     let disk = Disk::new();
     for (number, name) in ["a", "a.seal", "a.index", "a.index.owners"].into_iter().enumerate() {
