@@ -114,6 +114,16 @@ pub struct AttachmentId {
     pub ifname: String,
 }
 
+impl AttachmentId {
+    /// A number for the attachment that is the same in every process and every build (FNV-1a), unlike that of
+    /// [`Hash`](std::hash::Hash). Two attachments may have the same.
+    #[must_use]
+    pub fn stable_hash(&self) -> u64 {
+        let bytes = [&self.container_id, &self.ifname].into_iter().flat_map(|word| word.bytes().chain([0]));
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+}
+
 /// The circumstances of a call: configuration, arguments, and where to find plugins and the host's files.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -152,5 +162,19 @@ impl Invocation {
             Ok(relative) => self.root.join(relative),
             Err(_) => path.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stable_hash_never_changes() {
+        let hash = |container_id: &str, ifname: &str| {
+            AttachmentId { container_id: container_id.to_owned(), ifname: ifname.to_owned() }.stable_hash()
+        };
+        assert_eq!(hash("c1", "eth0"), 0xa35a_d96f_1967_7b26);
+        assert_ne!(hash("c1e", "th0"), hash("c1", "eth0"));
     }
 }

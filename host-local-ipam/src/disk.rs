@@ -248,6 +248,7 @@ impl Network {
         }
         Ok(None)
     }
+
     fn read(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
         let path = self.path(address);
         let mut bytes = Vec::new();

@@ -18,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use multus_cni::AttachmentId;
 use nix::{
     fcntl::AT_FDCWD,
     sys::{
@@ -250,11 +251,9 @@ impl OwnedAddress {
         Self { hash: Self::hash_of(owner), address }
     }
 
-    /// FNV-1a, since it has to be the same in every build.
     fn hash_of(owner: &Owner) -> u64 {
-        let words = [owner.container_id.as_str(), owner.ifname.as_deref().unwrap_or_default()];
-        let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        let Owner { container_id, ifname } = owner.clone();
+        AttachmentId { container_id, ifname: ifname.unwrap_or_default() }.stable_hash()
     }
 }
 

@@ -79,12 +79,8 @@ pub(crate) fn delete(namespace: &Namespace, attachment: &Attachment) -> Result<(
 
 /// The name of an attachment's link until it can have its own, on Linux before 6.15.
 fn temporary_name(attachment: &Attachment) -> String {
-    let words = [attachment.container_id.as_str(), attachment.ifname.as_str()];
-    // FNV-1a, since DEL has to find what another process made.
-    let bytes = words.iter().flat_map(|word| word.bytes().chain([0]));
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("mv{:012x}", hash & 0xffff_ffff_ffff)
+    // Stable, since DEL has to find what another process made.
+    format!("mv{:012x}", attachment.id().stable_hash() & 0xffff_ffff_ffff)
 }
 
 fn deleted(name: &str, result: Result<(), NetError>) -> Result<(), Error> {
