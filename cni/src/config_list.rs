@@ -1,23 +1,24 @@
 //! A list of plugin configurations, as runtimes and network attachments have it.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
-use crate::{Error, NetworkConfig, NetworkName, Object, json, version::numbers};
+use crate::{Error, FieldError, NetworkConfig, NetworkName, Object, RawObject, json, version::numbers};
 
 /// A network configuration list: plugins that run one after the other. Each plugin's object is kept as written.
+///
+/// The configuration of a single plugin is a list too, of one.
 #[derive(Clone, Debug)]
 pub struct NetworkConfigList {
+    bytes: Vec<u8>,
     name: NetworkName,
     version: String,
     disable_check: bool,
     disable_gc: bool,
-    plugins: Vec<Box<RawValue>>,
+    pub(crate) only_inlined: bool,
+    single: bool,
+    plugins: Vec<ListedPlugin>,
 }
 
 impl NetworkConfigList {
@@ -27,30 +28,77 @@ impl NetworkConfigList {
     /// [`Error::MalformedConfigList`] when it is not JSON, has no `name` or no plugins, when a plugin has no `type`,
     /// or when a key is of a wrong type; the errors of [`NetworkName`] for a bad name.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        Self::parse_inlined(bytes)?.with_any_plugin()
+    }
+
+    /// Reads the configuration of a single plugin.
+    ///
+    /// # Errors
+    /// [`Error::MalformedConfigList`] when it is not JSON, has no `type`, or when a key is of a wrong type; the errors of
+    /// [`NetworkName`] for a missing or bad name.
+    pub fn parse_single(bytes: &[u8]) -> Result<Self, Error> {
+        let value = json::parse(bytes).map_err(Error::MalformedConfigList)?;
+        let config = document(&value)?;
+        let plugin = ListedPlugin::read(&config, RawObject::parse(bytes)?)?;
+        Ok(Self {
+            bytes: bytes.to_owned(),
+            name: plugin.name.parse()?,
+            version: config.string("cniVersion").map_err(field)?.unwrap_or_default().to_owned(),
+            disable_check: false,
+            disable_gc: false,
+            only_inlined: true,
+            single: true,
+            plugins: vec![plugin],
+        })
+    }
+
+    /// Reads either, as network attachments and the result cache hold them: what has a `type` configures a single plugin.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse) and [`parse_single`](Self::parse_single).
+    pub fn parse_either(bytes: &[u8]) -> Result<Self, Error> {
+        let value = json::parse(bytes).map_err(Error::MalformedConfigList)?;
+        let kind = document(&value)?.string("type").map_err(field)?;
+        if kind.is_some_and(|kind| !kind.is_empty()) { Self::parse_single(bytes) } else { Self::parse(bytes) }
+    }
+
+    /// A list that may have no plugins yet: those of a directory may follow.
+    pub(crate) fn parse_inlined(bytes: &[u8]) -> Result<Self, Error> {
         let malformed = Error::MalformedConfigList;
         let value = json::parse(bytes).map_err(malformed)?;
-        let entries = value.as_object().ok_or_else(|| malformed("it must be a JSON object".to_owned()))?;
-        let list = Object::root(entries);
-        let field = |error: crate::FieldError| malformed(error.to_string());
+        let list = document(&value)?;
 
         let name = list.string("name").map_err(field)?.ok_or_else(|| malformed("no name".to_owned()))?;
-        let plugins = raw_plugins(bytes).map_err(malformed)?;
-        if plugins.is_empty() {
+        let only_inlined = switch(&list, "loadOnlyInlinedPlugins")?;
+        let document = RawObject::parse(bytes)?;
+        let raw: Vec<RawObject> = serde_json::from_str(document.value("plugins").map_or("[]", RawValue::get))
+            .map_err(|_| malformed("\"plugins\" must be an array of objects".to_owned()))?;
+        if raw.is_empty() && (only_inlined || list.item("plugins").is_some()) {
             return Err(malformed("no plugins in list".to_owned()));
         }
-        for plugin in list.array("plugins").map_err(field)? {
-            let kind = plugin.object().and_then(|object| object.string("type").map(Option::unwrap_or_default));
-            if kind.map_err(field)?.is_empty() {
-                return Err(Error::MalformedConfigList("missing 'type'".to_owned()));
-            }
-        }
+        let viewed = list.array("plugins").map_err(field)?;
+        let read = |(item, raw): (crate::Item<'_>, RawObject)| ListedPlugin::read(&item.object().map_err(field)?, raw);
+        let plugins = viewed.into_iter().zip(raw).map(read).collect::<Result<_, _>>()?;
         Ok(Self {
+            bytes: bytes.to_owned(),
             name: name.parse()?,
             version: chosen_version(&list)?,
             disable_check: switch(&list, "disableCheck")?,
             disable_gc: switch(&list, "disableGC")?,
+            only_inlined,
+            single: false,
             plugins,
         })
+    }
+
+    pub(crate) fn with_any_plugin(self) -> Result<Self, Error> {
+        if self.is_empty() { Err(Error::MalformedConfigList("no plugins in list".to_owned())) } else { Ok(self) }
+    }
+
+    /// The list, or the configuration of the single plugin, with all that was added to it: DEL needs nothing else.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The network's name.
@@ -89,73 +137,136 @@ impl NetworkConfigList {
         self.plugins.is_empty()
     }
 
+    /// The types of the plugins, in order.
+    pub fn types(&self) -> impl Iterator<Item = &str> {
+        self.plugins.iter().map(|plugin| plugin.kind.as_str())
+    }
+
+    /// The capabilities that any plugin has switched on.
+    #[must_use]
+    pub fn capabilities(&self) -> BTreeSet<&str> {
+        self.plugins.iter().flat_map(|plugin| &plugin.capabilities).map(String::as_str).collect()
+    }
+
     /// The configuration to run the plugin at `index` with: its own object, every value as written, with the list's
     /// `name` and `cniVersion` and the keys of `injected`, such as `prevResult`.
     ///
     /// # Errors
     /// Those of [`NetworkConfig::parse`]; [`Error::MalformedConfigList`] when there is no such plugin.
     pub fn plugin(&self, index: usize, injected: &[(&str, &RawValue)]) -> Result<NetworkConfig, Error> {
-        let malformed = |error: String| Error::MalformedConfigList(error);
-        let plugin = self.plugins.get(index).ok_or_else(|| malformed(format!("no plugin {index}")))?;
-        let raw = |value: &dyn AsRef<str>| serde_json::value::to_raw_value(value.as_ref());
-        let compose = || -> serde_json::Result<Vec<u8>> {
-            let mut entries: BTreeMap<String, Box<RawValue>> = serde_json::from_str(plugin.get())?;
-            let mut set = |key: &str, value: Box<RawValue>| {
-                // The last spelling would win, and that may be the user's.
-                entries.retain(|spelling, _| json::folded(spelling) != json::folded(key));
-                entries.insert(key.to_owned(), value);
-            };
-            set("name", raw(&self.name.as_str())?);
-            set("cniVersion", raw(&self.version)?);
-            for (key, value) in injected {
-                set(key, (*value).to_owned());
-            }
-            serde_json::to_vec(&entries)
-        };
-        NetworkConfig::parse(compose().map_err(|error| malformed(error.to_string()))?)
-    }
-}
-
-/// The plugin objects as written: what passes through typed or untyped values would lose digits.
-fn raw_plugins(bytes: &[u8]) -> Result<Vec<Box<RawValue>>, String> {
-    let text = String::from_utf8_lossy(bytes);
-    let RawPlugins(plugins) = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let read = |plugins: Box<RawValue>| serde_json::from_str(plugins.get());
-    let plugins = plugins.map(read).transpose().map_err(|_| "\"plugins\" must be an array of objects".to_owned())?;
-    Ok(plugins.unwrap_or_default())
-}
-
-/// The last value of `plugins` in a list, however that is spelled, unless it is null.
-struct RawPlugins(Option<Box<RawValue>>);
-
-impl<'de> Deserialize<'de> for RawPlugins {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(RawPluginsVisitor)
-    }
-}
-
-struct RawPluginsVisitor;
-
-impl<'de> Visitor<'de> for RawPluginsVisitor {
-    type Value = RawPlugins;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawPlugins, A::Error> {
-        let mut plugins = None;
-        while let Some((key, value)) = entries.next_entry::<String, Box<RawValue>>()? {
-            if json::folded(&key) == "plugins" && value.get() != "null" {
-                plugins = Some(value);
-            }
+        let plugin = self.plugins.get(index);
+        let plugin = plugin.ok_or_else(|| Error::MalformedConfigList(format!("no plugin {index}")))?;
+        let mut object = plugin.object.clone();
+        object.set("name", self.name.as_str())?;
+        object.set("cniVersion", &self.version)?;
+        for (key, value) in injected {
+            object.set(key, *value)?;
         }
-        Ok(RawPlugins(plugins))
+        NetworkConfig::parse(object.print())
     }
+
+    /// Those of `arguments`, by capability, that the plugin at `index` declares itself capable of.
+    #[must_use]
+    pub fn runtime_config(&self, index: usize, arguments: &RawObject) -> RawObject {
+        self.plugins.get(index).map(|plugin| arguments.only(&plugin.capabilities)).unwrap_or_default()
+    }
+
+    /// The list with every plugin's object changed by `edit`.
+    ///
+    /// # Errors
+    /// Those of `edit`, and [`Error::MalformedConfigList`] for what is no plugin any more.
+    pub fn edited(mut self, edit: impl Fn(&mut RawObject) -> Result<(), Error>) -> Result<Self, Error> {
+        for plugin in &mut self.plugins {
+            edit(&mut plugin.object)?;
+        }
+        self.rewritten(|_| Ok(()))
+    }
+
+    /// The list with `arguments`, the `cni-args` of a network selection, merged into `args.cni` of every plugin.
+    ///
+    /// # Errors
+    /// [`Error::Field`] when `args` or `args.cni` is there and no object.
+    pub fn with_cni_args(self, arguments: &RawObject) -> Result<Self, Error> {
+        self.edited(|plugin| {
+            let mut args = plugin.object("args")?;
+            let mut cni = args.object("cni").map_err(|_| FieldError::new("args.cni", "must be an object"))?;
+            cni.merge(arguments);
+            args.set("cni", &cni)?;
+            plugin.set("args", &args)
+        })
+    }
+
+    /// The list with the plugins that `objects` configure at its end. Read again, it is complete as it is.
+    pub(crate) fn with_plugins(mut self, objects: Vec<ListedPlugin>) -> Result<Self, Error> {
+        if objects.is_empty() {
+            return Ok(self);
+        }
+        self.plugins.extend(objects);
+        self.rewritten(|document| document.set("loadOnlyInlinedPlugins", &true))
+    }
+
+    fn rewritten(self, edit: impl Fn(&mut RawObject) -> Result<(), Error>) -> Result<Self, Error> {
+        let objects: Vec<&RawObject> = self.plugins.iter().map(|plugin| &plugin.object).collect();
+        if let (true, [only]) = (self.single, objects.as_slice()) {
+            return Self::parse_single(&only.print());
+        }
+        let mut document = RawObject::parse(&self.bytes)?;
+        document.set("plugins", &objects)?;
+        edit(&mut document)?;
+        Self::parse(&document.print())
+    }
+
+    /// Says of an error which plugin it is of, where there are several to choose from.
+    pub(crate) fn failed(&self, index: usize, command: &str, error: Error) -> Error {
+        let Some(plugin) = self.plugins.get(index).filter(|_| !self.single) else {
+            return error;
+        };
+        let name = if plugin.name.is_empty() { String::new() } else { format!(" name={:?}", plugin.name) };
+        error.within(format!("plugin type={:?}{name} failed ({command})", plugin.kind))
+    }
+}
+
+/// One plugin of a list.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedPlugin {
+    kind: String,
+    name: String,
+    capabilities: BTreeSet<String>,
+    object: RawObject,
+}
+
+impl ListedPlugin {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let value = json::parse(bytes).map_err(Error::MalformedConfigList)?;
+        Self::read(&document(&value)?, RawObject::parse(bytes)?)
+    }
+
+    fn read(view: &Object<'_>, object: RawObject) -> Result<Self, Error> {
+        let text = |key| view.string(key).map(|text| text.unwrap_or_default().to_owned()).map_err(field);
+        let kind = text("type")?;
+        if kind.is_empty() {
+            return Err(Error::MalformedConfigList("missing 'type'".to_owned()));
+        }
+        // The names of capabilities are told apart by letter case, which the view does not.
+        let raw = object.value("capabilities").map_or("{}", RawValue::get);
+        let capabilities: BTreeMap<String, Option<bool>> = serde_json::from_str(raw).map_err(|_| {
+            field(FieldError::new(view.path_of("capabilities"), "must be an object of names that are true or false"))
+        })?;
+        let capabilities = capabilities.into_iter().filter(|(_, on)| *on == Some(true)).map(|(name, _)| name).collect();
+        Ok(Self { kind, name: text("name")?, capabilities, object })
+    }
+}
+
+fn document(value: &serde_json::Value) -> Result<Object<'_>, Error> {
+    let entries = value.as_object().ok_or_else(|| Error::MalformedConfigList("it must be a JSON object".to_owned()))?;
+    Ok(Object::root(entries))
+}
+
+fn field(error: FieldError) -> Error {
+    Error::MalformedConfigList(error.to_string())
 }
 
 fn chosen_version(list: &Object<'_>) -> Result<String, Error> {
-    let field = |error: crate::FieldError| Error::MalformedConfigList(error.to_string());
     let single = list.string("cniVersion").map_err(field)?.unwrap_or_default().to_owned();
     let mut offered = list.strings("cniVersions").map_err(field)?;
     if offered.is_empty() {

@@ -1,6 +1,6 @@
 //! Every failure of the protocol, and the error object it becomes on standard output.
 
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,54 @@ pub enum Error {
     /// The result could not be written to standard output; what the ADD had made is undone.
     #[error("cannot write the result to stdout: {0}")]
     Stdout(#[source] io::Error),
+    /// CHECK of a list whose version is older than the command.
+    #[error("configuration version {0:?} does not support the CHECK command")]
+    CheckNotSupported(String),
+    /// A plugin that does not speak the version of its list.
+    #[error("plugin {kind} does not support config version {version:?}")]
+    VersionNotSpoken {
+        /// The plugin's type.
+        kind: String,
+        /// The list's version.
+        version: String,
+    },
+    /// No file of a directory configures the network.
+    #[error("no net configuration with name {name:?} in {}", .directory.display())]
+    NetworkNotFound {
+        /// The network's name.
+        name: String,
+        /// Where it was searched.
+        directory: PathBuf,
+    },
+    /// A file or directory that could not be read or written.
+    #[error("{attempt} {}: {}", .path.display(), os_error_text(.source))]
+    File {
+        /// What was attempted: `cannot read`.
+        attempt: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file of the result cache that tells of no attachment, or not of the one that it is named after.
+    #[error("cached result {}: {problem}; delete the file if nothing else uses it", .path.display())]
+    MalformedCache {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An error with the words that say what it belongs to; it keeps its code.
+    #[error("{what}: {source}")]
+    Context {
+        /// What was being done, or where the error is.
+        what: String,
+        /// The error.
+        source: Box<Self>,
+    },
+    /// Several errors, of which the first gives the code.
+    #[error("{}", joined(.0))]
+    Several(Vec<Self>),
     /// A plugin that is neither built in nor found in the plugin path.
     #[error("{0}")]
     PluginNotFound(String),
@@ -105,6 +153,33 @@ impl Error {
         Self::Plugin { object, source: Some(Box::new(error)) }
     }
 
+    /// The same error with words before it.
+    #[must_use]
+    pub fn within(self, what: impl Into<String>) -> Self {
+        Self::Context { what: what.into(), source: Box::new(self) }
+    }
+
+    /// Success when there were no errors, else all of them as one.
+    ///
+    /// # Errors
+    /// The only one, or [`Error::Several`].
+    pub fn all(mut errors: Vec<Self>) -> Result<(), Self> {
+        match errors.pop() {
+            None => Ok(()),
+            Some(only) if errors.is_empty() => Err(only),
+            Some(last) => {
+                errors.push(last);
+                Err(Self::Several(errors))
+            }
+        }
+    }
+
+    /// Whether a configuration was refused for its name alone.
+    pub(crate) fn is_of_name(&self) -> bool {
+        matches!(self, Self::MissingNetworkName | Self::InvalidNetworkName(_))
+            || matches!(self, Self::Context { source, .. } if source.is_of_name())
+    }
+
     /// The code of the error object.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
@@ -123,7 +198,14 @@ impl Error {
             | Self::Field(_)
             | Self::MalformedResult(_)
             | Self::NoAddressToConvert
+            | Self::CheckNotSupported(_)
+            | Self::VersionNotSpoken { .. }
+            | Self::NetworkNotFound { .. }
+            | Self::File { .. }
+            | Self::MalformedCache { .. }
             | Self::PluginNotFound(_) => ErrorCode::Internal,
+            Self::Context { source, .. } => source.code(),
+            Self::Several(errors) => errors.first().map_or(ErrorCode::Internal, Self::code),
             // What libcni gives for a delegate that died without a word.
             Self::Execution(_) => ErrorCode::Other(0),
             Self::Plugin { object, .. } => ErrorCode::from(object.code),
@@ -140,36 +222,28 @@ impl Error {
     }
 
     fn details(&self) -> String {
-        match self {
-            Self::InvalidContainerId(given) | Self::InvalidNetworkName(given) => given.clone(),
-            Self::InvalidInterfaceName { details, .. } => details.clone(),
-            Self::IncompatibleVersion(given) => {
-                let known: Vec<String> = crate::Version::ALL.iter().map(|v| format!("\"{v}\"")).collect();
-                format!("config is \"{given}\", plugin supports [{}]", known.join(" "))
-            }
-            Self::NetnsIsOwn(path) => format!(
+        if let Self::InvalidContainerId(given) | Self::InvalidNetworkName(given) = self {
+            given.clone()
+        } else if let Self::InvalidInterfaceName { details, .. } = self {
+            details.clone()
+        } else if let Self::IncompatibleVersion(given) = self {
+            let known: Vec<String> = crate::Version::ALL.iter().map(|v| format!("\"{v}\"")).collect();
+            format!("config is \"{given}\", plugin supports [{}]", known.join(" "))
+        } else if let Self::NetnsIsOwn(path) = self {
+            format!(
                 "{path} is the network namespace this plugin itself runs in; nothing was changed; \
                  CNI_NETNS must name the sandbox"
-            ),
-            Self::MissingEnvironment(_)
-            | Self::UnknownCommand(_)
-            | Self::MissingContainerId
-            | Self::Stdin(_)
-            | Self::MalformedConfig(_)
-            | Self::MalformedConfigList(_)
-            | Self::MissingNetworkName
-            | Self::MalformedVersion(_)
-            | Self::CommandNotInVersion { .. }
-            | Self::Args(_)
-            | Self::Field(_)
-            | Self::MalformedResult(_)
-            | Self::NoAddressToConvert
-            | Self::Stdout(_)
-            | Self::PluginNotFound(_)
-            | Self::Execution(_)
-            | Self::Plugin { .. } => String::new(),
+            )
+        } else if let Self::Context { source, .. } = self {
+            source.details()
+        } else {
+            String::new()
         }
     }
+}
+
+fn joined(errors: &[Error]) -> String {
+    errors.iter().map(Error::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The code of an error object; 1 to 99 belong to the CNI specification, 100 and above to plugins.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    Attachment, Command, Error, ErrorObject, FieldError, Invocation, Object, Pending, Plugin, Success,
+    Attachment, Command, Error, ErrorObject, FieldError, Invocation, Object, Pending, Plugin, Success, Version,
     json::{self, go_quoted},
     os_error_text,
 };
@@ -63,8 +63,11 @@ impl ExecutedPlugin {
         attachment: Option<&Attachment>,
         invocation: &Invocation,
     ) -> Result<Vec<u8>, Error> {
-        let environment = delegate_environment(command, attachment, invocation);
-        let output = execute(&self.file, &environment, invocation.config.bytes()).map_err(|error| {
+        self.call(&delegate_environment(command, attachment, invocation), invocation.config.bytes())
+    }
+
+    fn call(&self, environment: &BTreeMap<OsString, OsString>, stdin: &[u8]) -> Result<Vec<u8>, Error> {
+        let output = execute(&self.file, environment, stdin).map_err(|error| {
             silent_failure(&format!("fork/exec {}: {}", self.file.display(), os_error_text(&error)))
         })?;
         // What a plugin says on the side is for the operator, whether it failed or not.
@@ -103,6 +106,24 @@ impl Plugin for ExecutedPlugin {
 
     fn gc(&self, invocation: &Invocation) -> Result<(), Error> {
         self.run(Command::Gc, None, invocation).map(drop)
+    }
+
+    fn versions(&self, invocation: &Invocation) -> Result<Vec<String>, Error> {
+        let mut environment = delegate_environment(Command::Version, None, invocation);
+        // Plugins from before there was a VERSION ask for these before they say that they do not know it.
+        for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"] {
+            environment.insert(name.into(), "dummy".into());
+        }
+        let stdin = format!("{{\"cniVersion\":\"{}\"}}", Version::LATEST);
+        match self.call(&environment, stdin.as_bytes()) {
+            Ok(stdout) => {
+                versions(&stdout).map_err(|error| Error::MalformedResult(format!("answer to VERSION: {error}")))
+            }
+            Err(Error::Plugin { object, .. }) if object.msg == "unknown CNI_COMMAND: VERSION" => {
+                Ok(vec![Version::V0_1_0.to_string()])
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -162,6 +183,18 @@ fn start(file: &Path, environment: &BTreeMap<OsString, OsString>) -> io::Result<
             }
             other => return other,
         }
+    }
+}
+
+fn versions(stdout: &[u8]) -> Result<Vec<String>, String> {
+    let value = json::parse(stdout)?;
+    let answer = Object::root(value.as_object().ok_or("it must be a JSON object")?);
+    let supported = answer.strings("supportedVersions").map_err(|error| error.to_string())?;
+    match answer.string("cniVersion").map_err(|error| error.to_string())? {
+        _ if !supported.is_empty() => Ok(supported),
+        // That version had no list yet.
+        Some("0.2.0") => Ok(vec!["0.1.0".to_owned(), "0.2.0".to_owned()]),
+        _ => Err("no supportedVersions".to_owned()),
     }
 }
 

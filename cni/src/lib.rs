@@ -6,6 +6,7 @@
 //!   speak every version from 0.1.0 to 1.1.0.
 //! * [`Error`]: every failure of the protocol with its CNI error code.
 //! * [`Plugin`]: what a plugin does, in this process or in another; [`Registry`] finds either by `type`.
+//! * [`Chain`]: the plugins of a list one after the other, as a runtime runs them; [`ResultCache`] keeps what DEL needs.
 //! * [`serve`]: a whole plugin process around a [`Plugin`].
 //!
 //! Nothing here reads the environment, standard input or the clock: the program that owns them passes them in.
@@ -23,26 +24,33 @@
 //! [Container Network Interface]: https://github.com/containernetworking/cni/blob/main/SPEC.md
 
 mod args;
+mod chain;
 mod cidr;
 mod config;
+mod config_files;
 mod config_list;
 mod error;
 mod exec;
+mod file;
 mod id;
 mod invocation;
 mod json;
 mod mac;
 mod pending;
 mod plugin;
+mod raw_object;
 mod registry;
+mod result_cache;
 mod serve;
 mod success;
 mod version;
 mod wire;
 
 pub use args::Args;
+pub use chain::{AttachmentRequest, Chain};
 pub use cidr::{Cidr, parse_ip};
 pub use config::NetworkConfig;
+pub use config_files::configuration_files;
 pub use config_list::NetworkConfigList;
 pub use error::{Error, ErrorCode, ErrorObject, os_error_text};
 pub use exec::ExecutedPlugin;
@@ -52,7 +60,9 @@ pub use json::{FieldError, Item, Object};
 pub use mac::MacAddress;
 pub use pending::{Pending, Provisional};
 pub use plugin::Plugin;
+pub use raw_object::RawObject;
 pub use registry::{Builtin, Registry};
+pub use result_cache::{CachedAttachment, ResultCache};
 pub use serve::{About, print_errors_on_panic, serve, unbuffered_stdout};
 pub use success::{Dns, Interface, IpConfig, Route, Success};
 pub use version::Version;

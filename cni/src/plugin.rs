@@ -1,6 +1,6 @@
 //! What a plugin does.
 
-use crate::{Attachment, Error, Invocation, Pending};
+use crate::{Attachment, Error, Invocation, Pending, Version};
 
 /// A CNI plugin: one that makes interfaces, or one that gives addresses (an IPAM plugin). The protocol does not tell
 /// them apart, so neither does the trait. A plugin of this process and one that is [executed](crate::ExecutedPlugin)
@@ -36,6 +36,14 @@ pub trait Plugin: Send + Sync {
     /// # Errors
     /// When something could not be freed; the rest was, all the same.
     fn gc(&self, invocation: &Invocation) -> Result<(), Error>;
+
+    /// The versions of the specification that it speaks, as configurations write them.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn versions(&self, _invocation: &Invocation) -> Result<Vec<String>, Error> {
+        Ok(Version::ALL.iter().map(Version::to_string).collect())
+    }
 
     /// For an IPAM plugin: whether releasing an address needs the interface to be there still, as the farewell of a DHCP
     /// client does. Then the address is released before the interface goes, and for a moment both have it; so a plugin

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
     Cidr, Dns, Error, FieldError, Interface, IpConfig, Item, Object, Route, Success, Version,
@@ -42,11 +43,30 @@ pub(crate) fn print(success: &Success, version: Version) -> Result<Vec<u8>, Erro
     if !success.is_printable(version) {
         return Err(Error::NoAddressToConvert);
     }
-    Ok(match Family::of(version) {
-        Family::Before03 => go_json(&before_0_3::Document::new(success, version)),
-        Family::Before10 => go_json(&before_1_0::Document::new(success, version)),
-        Family::Since10 => go_json(&since_1_0::Document::new(success, version)),
-    })
+    Ok(go_json(&Document::new(success, version)))
+}
+
+/// The result on one line. What a version cannot tell is left out, even all of it.
+pub(crate) fn raw(success: &Success, version: Version) -> Result<Box<RawValue>, Error> {
+    to_raw_value(&Document::new(success, version)).map_err(|error| Error::MalformedResult(error.to_string()))
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Document<'a> {
+    Before03(before_0_3::Document<'a>),
+    Before10(before_1_0::Document<'a>),
+    Since10(since_1_0::Document<'a>),
+}
+
+impl<'a> Document<'a> {
+    fn new(success: &'a Success, version: Version) -> Self {
+        match Family::of(version) {
+            Family::Before03 => Self::Before03(before_0_3::Document::new(success, version)),
+            Family::Before10 => Self::Before10(before_1_0::Document::new(success, version)),
+            Family::Since10 => Self::Since10(since_1_0::Document::new(success, version)),
+        }
+    }
 }
 
 pub(crate) fn parse(bytes: &[u8], assumed: Version) -> Result<Success, Error> {

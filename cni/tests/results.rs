@@ -846,7 +846,10 @@ fn read_as_everything(bytes: &[u8]) {
         assert_eq!(config.bytes(), bytes);
         let _readable = (config.version(), config.ipam_type(), config.previous_result(), config.valid_attachments());
     }
-    if let Ok(list) = NetworkConfigList::parse(bytes) {
+    if let Ok(list) = NetworkConfigList::parse_either(bytes) {
+        // What was changed and written again is read again.
+        let changed = list.clone().edited(|plugin| plugin.set("key", &1));
+        assert!(NetworkConfigList::parse_either(changed.unwrap().bytes()).unwrap().types().eq(list.types()));
         assert!(!list.is_empty());
         for index in 0..list.len() {
             let _readable = list.plugin(index, &[]);
