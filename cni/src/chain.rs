@@ -159,6 +159,8 @@ impl Chain {
     /// Deletes the attachments to the list's network that are in the cache and not among `valid`, as they were added; then,
     /// since version 1.1.0, tells the plugins which are valid. Nothing when the list says `disableGC`.
     ///
+    /// It takes turns with ADD and DEL of the network: what is just being made is among the valid ones, or is deleted.
+    ///
     /// # Errors
     /// All failures; nothing is left out for them.
     pub fn gc(&self, list: &NetworkConfigList, valid: &[AttachmentId]) -> Result<(), Error> {

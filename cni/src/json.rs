@@ -3,7 +3,7 @@
 //! Reading: object keys match in any letter case, the last of several equal keys wins, `null` leaves what was there,
 //! invalid UTF-8 becomes U+FFFD. Writing: four spaces of indentation, and `<`, `>`, `&`, U+2028, U+2029 escaped.
 
-use std::{fmt, io};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -202,12 +202,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
 /// Writes a value as the Go tools print their results and errors.
 pub(crate) fn go_json(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
-    let formatter = GoFormatter(PrettyFormatter::with_indent(b"    "));
-    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"    "));
     // The types printed here have string keys and no failing Serialize, and a Vec takes every write.
     let written = value.serialize(&mut serializer);
     debug_assert!(written.is_ok(), "{written:?}");
-    bytes
+    let mut escaped = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(&bytes).chars() {
+        match c {
+            // They stand nowhere but in strings.
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => escaped.push(c),
+        }
+    }
+    escaped.into_bytes()
 }
 
 /// Text in quotation marks with escapes, as Go's `%q` prints it.
@@ -312,60 +319,6 @@ impl<'de> Visitor<'de> for FoldedVisitor {
             }
         }
         Ok(Value::Object(object))
-    }
-}
-
-struct GoFormatter(PrettyFormatter<'static>);
-
-impl serde_json::ser::Formatter for GoFormatter {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
-            let (plain, tail) = rest.split_at(at);
-            writer.write_all(plain.as_bytes())?;
-            let mut characters = tail.chars();
-            if let Some(escaped) = characters.next() {
-                write!(writer, "\\u{:04x}", u32::from(escaped))?;
-            }
-            rest = characters.as_str();
-        }
-        writer.write_all(rest.as_bytes())
-    }
-
-    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_array(writer)
-    }
-
-    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array(writer)
-    }
-
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array_value(writer)
-    }
-
-    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object(writer)
-    }
-
-    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object(writer)
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)
-    }
-
-    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object_value(writer)
     }
 }
 
