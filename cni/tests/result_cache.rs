@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::PathBuf,
     process::Command,
@@ -28,6 +29,18 @@ fn files_are_those_of_libcni_to_the_byte() {
     assert_eq!((mode(node.path("")), mode(node.path("net-c1-net1"))), (0o700, 0o600));
     // Nothing but it: no second file that was renamed.
     assert_eq!(fs::read_dir(node.path("")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_is_replaced_as_a_whole() {
+    let node = Node::new();
+    node.put("net-c1-net1", WRITTEN);
+    let mut held = File::open(node.path("net-c1-net1")).unwrap();
+    let result = Success::default();
+    node.cache.write(&cached().with_result(&result, Version::V1_0_0).unwrap()).unwrap();
+    // Whoever was reading reads on in what was there before.
+    assert_eq!(io::read_to_string(&mut held).unwrap(), WRITTEN);
+    assert_eq!(node.read().unwrap().unwrap().result().unwrap(), Some(result));
 }
 
 #[test]
