@@ -1,12 +1,29 @@
 //! Allocation throughput: one address reserved and released again, in memory and on disk, beside what others hold.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a measurement that fails has no result")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a measurement that fails has no result"
+)]
 
-use std::{fs, fs::File, hint::black_box, io::Write, net::Ipv4Addr, path::Path};
+use std::{
+    fs,
+    fs::File,
+    hint::black_box,
+    io::{Read, Write},
+    net::Ipv4Addr,
+    path::Path,
+};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use host_local_ipam::{DiskStore, MemoryStore, Range, RangeSet, Request, Store, allocate};
+use host_local_ipam::{DiskStore, MemoryStore, Range, RangeSet, Request, Stage, Store, allocate};
 use multus_cni::{AttachmentId, NetworkName};
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    sys::stat::Mode,
+    unistd::linkat,
+};
 
 criterion_group!(benches, in_memory, on_disk);
 criterion_main!(benches);
@@ -41,21 +58,40 @@ fn on_disk(criterion: &mut Criterion) {
     group.bench_function("the same calls of the system", |bencher| bencher.iter(|| bare(&floor)));
 }
 
-/// Open, lock, create, write, close, unlink: what cannot be done without.
+/// What the format demands of anybody, and nothing else: lock, an unnamed file with its content, its name, the address last
+/// given; lock, look whose it is, unlink.
 fn bare(directory: &Path) {
-    let lock = File::create(directory.join("lock")).unwrap();
-    lock.lock().unwrap();
+    let mode = |bits| Mode::from_bits_truncate(bits);
+    let open = |name: &str, flags, bits| {
+        File::from(nix::fcntl::open(&directory.join(name), flags | OFlag::O_CLOEXEC, mode(bits)).unwrap())
+    };
+    let lock = || {
+        let lock = open("lock", OFlag::O_RDONLY | OFlag::O_CREAT, 0o750);
+        lock.lock().unwrap();
+        lock
+    };
     let path = directory.join("10.0.0.2");
-    File::create_new(&path).unwrap().write_all(b"c1\r\neth0").unwrap();
-    drop(lock);
-    let lock = File::create(directory.join("lock")).unwrap();
-    lock.lock().unwrap();
+
+    let locked = lock();
+    let mut file = open(".", OFlag::O_WRONLY | OFlag::O_TMPFILE, 0o600);
+    file.write_all(CONTENT).unwrap();
+    linkat(&file, "", AT_FDCWD, &path, AtFlags::AT_EMPTY_PATH).unwrap();
+    drop(file);
+    open("last_reserved_ip.0", OFlag::O_WRONLY | OFlag::O_CREAT, 0o600).write_all(b"10.0.0.2").unwrap();
+    drop(locked);
+
+    let _locked = lock();
+    let mut content = [0; 256];
+    let length = File::open(&path).unwrap().read(&mut content).unwrap();
+    assert_eq!(&content[..length], CONTENT);
     fs::remove_file(&path).unwrap();
 }
 
+const CONTENT: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\nnet1";
+
 fn allocate_and_release(store: &dyn Store) {
     let (sets, owner) = (sets(), owner("late"));
-    let request = Request { owner: &owner, sets: &sets, wanted: &[] };
+    let request = Request { owner: &owner, sets: &sets, wanted: &[], stage: Stage::Finished };
     black_box(allocate(&mut *store.lock(&network()).unwrap(), &request).unwrap());
     store.lock(&network()).unwrap().release_all(&owner).unwrap();
 }
@@ -64,7 +100,7 @@ fn fill(store: &dyn Store, size: u32) {
     let mut reservations = store.lock(&network()).unwrap();
     for number in 0..size {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 2).to_bits() + number);
-        assert!(reservations.reserve(address.into(), &owner(&format!("c{number}"))).unwrap());
+        assert!(reservations.reserve(address.into(), &owner(&format!("c{number}")), Stage::Finished).unwrap());
     }
     if size > 0 {
         let last = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + size);

@@ -45,10 +45,27 @@ pub trait Plugin: Send + Sync {
         Ok(Version::ALL.iter().map(Version::to_string).collect())
     }
 
-    /// For an IPAM plugin: whether releasing an address needs the interface to be there still, as the farewell of a DHCP
-    /// client does. Then the address is released before the interface goes, and for a moment both have it; so a plugin
-    /// that does not need it says `false`. Of a plugin that is executed nothing is known.
-    fn releases_through_interface(&self) -> bool {
-        true
+    /// For an IPAM plugin: DEL, with `delete_interface` called when the interface may go: once, whatever becomes of the
+    /// rest. Unless a plugin says otherwise that is afterwards, since it may need the interface to release an address, as
+    /// the farewell of a DHCP client does.
+    ///
+    /// # Errors
+    /// When something could not be released; the rest was, all the same.
+    fn del_with_interface(
+        &self,
+        attachment: &Attachment,
+        invocation: &Invocation,
+        delete_interface: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let released = self.del(attachment, invocation);
+        delete_interface();
+        released
+    }
+
+    /// For an IPAM plugin: whether it keeps operations on an attachment apart, an ADD until its result is kept or undone.
+    /// Then whoever has that result knows that no other ADD of the attachment is alive; and the interface can go before its
+    /// addresses are free. Of a plugin that is executed nothing is known.
+    fn serializes_attachments(&self) -> bool {
+        false
     }
 }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "it is an example")]
 
-use host_local_ipam::{MemoryStore, Range, RangeSet, Request, Store, allocate};
+use host_local_ipam::{MemoryStore, Range, RangeSet, Request, Stage, Store, allocate};
 use multus_cni::AttachmentId;
 
 #[allow(clippy::print_stdout, reason = "it is an example")]
@@ -14,7 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for container in ["c1", "c2"] {
         let owner = AttachmentId { container_id: container.to_owned(), ifname: "eth0".to_owned() };
         let mut reservations = store.lock(&"storage".parse()?)?;
-        let allocated = allocate(&mut *reservations, &Request { owner: &owner, sets: &sets, wanted: &[] })?;
+        let allocated =
+            allocate(&mut *reservations, &Request { owner: &owner, sets: &sets, wanted: &[], stage: Stage::Finished })?;
         println!("{container}: {} by way of {}", allocated[0].address, allocated[0].gateway);
     }
     Ok(())

@@ -51,6 +51,7 @@ impl Config {
         }
         sets.extend(range_sets(&ipam, "ranges")?);
         ipam.string("name")?;
+        ipam.boolean("durable")?;
 
         Ok(Self {
             sets: checked(sets, &invocation.config)?,
@@ -68,6 +69,14 @@ impl Config {
         let ipam = config.view().object("ipam")?;
         let path = ipam.map(|ipam| ipam.string("dataDir")).transpose()?.flatten().filter(|path| !path.is_empty());
         Ok(PathBuf::from(path.unwrap_or(DiskStore::DEFAULT_DATA_DIR)))
+    }
+
+    /// Whether `ipam.durable` asks for reservations that survive a loss of power. What [`parse`](Self::parse) refuses does
+    /// not.
+    #[must_use]
+    pub fn is_durable(config: &NetworkConfig) -> bool {
+        let ipam = config.view().object("ipam").ok().flatten();
+        ipam.and_then(|ipam| ipam.boolean("durable").ok().flatten()).unwrap_or_default()
     }
 }
 

@@ -1,106 +1,277 @@
 //! Reservations as files, in the format of the Go plugin.
 
 use std::{
-    fs::{self, DirBuilder, DirEntry, File, OpenOptions},
+    collections::HashMap,
+    ffi::OsStr,
+    fs::{self, DirBuilder, File},
     io::{self, Read, Write},
     net::IpAddr,
     os::{
-        fd::AsRawFd,
-        unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{DirBuilderExt, FileExt},
     },
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use multus_cni::{AttachmentId, NetworkName};
 use nix::{
+    dir::{Dir, Type},
     errno::Errno,
-    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2},
-    unistd::linkat,
+    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat2},
+    libc,
+    sys::stat::{FileStat, Mode, SFlag, fstatat},
+    unistd::{UnlinkatFlags, fsync, linkat, unlinkat},
 };
+use rustix::fs::{XattrFlags, fsetxattr, lgetxattr, lsetxattr};
 
 use crate::{
-    Owner, Reservation, Reservations, Store, StoreError,
-    index::{Index, State},
-    lock::Lock,
+    AttachmentLock, Boot, Owner, Reservation, Reservations, Stage, Standing, Store, StoreError,
+    index::{Index, State, Times},
+    lock::NetworkLock,
     range::successor,
-    store::release_each,
+    standing::{record, standing},
 };
 
 /// Reservations in a directory: one sub-directory for each network, one file for each address.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DiskStore {
     data_dir: PathBuf,
+    durable: bool,
+    boot: Option<Boot>,
+    /// The networks that nobody has locked, as they were left, so that a store that is used again need not open them again.
+    idle: Mutex<HashMap<NetworkName, Idle>>,
 }
+
+/// A network as it was when it was last unlocked.
+#[derive(Debug)]
+struct Idle {
+    directory: Arc<OwnedFd>,
+    lock: Arc<NetworkLock>,
+    index: Option<Index>,
+    /// The directory as it was last looked at.
+    seen: State,
+}
+
+/// Where, beside the networks, everything is that the Go plugin does not know of: a name that no network can have.
+const OURS: &str = ".host-local";
+
+/// The extended attribute of a reservation that holds its record. It comes and goes with the file, and the Go plugin never
+/// sees it.
+const RECORD: &str = "user.host-local";
 
 impl DiskStore {
     /// Where the plugin keeps reservations unless told otherwise.
     pub const DEFAULT_DATA_DIR: &'static str = "/var/lib/cni/networks";
 
-    /// The store in `data_dir`, which is made when it is first needed.
+    /// The store in `data_dir`, which is made when it is first needed; in this boot of this machine.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into() }
+        Self::in_boot(data_dir, Boot::current(Path::new("/")).ok())
+    }
+
+    /// The store in `data_dir`, which is made when it is first needed. Where the boot is not known, nothing is recorded of
+    /// reservations, and there is no index of them.
+    #[must_use]
+    pub fn in_boot(data_dir: impl Into<PathBuf>, boot: Option<Boot>) -> Self {
+        Self { data_dir: data_dir.into(), durable: false, boot, idle: Mutex::default() }
+    }
+
+    /// Has every reservation reach the disk before it is given, so that it survives a loss of power.
+    #[must_use]
+    pub fn durable(self, durable: bool) -> Self {
+        Self { durable, ..self }
+    }
+
+    fn open(&self, network: &NetworkName, make: bool) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
+        let path = self.data_dir.join(network.as_str());
+        if let Some(reopened) = self.reopen(network, &path)? {
+            return Ok(Some(Box::new(reopened)));
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = match open(&path, flags, Mode::empty()) {
+            Err(Errno::ENOENT) if make => {
+                self.make_directory(&path).map_err(failed("mkdir", &path))?;
+                open(&path, flags, Mode::empty())
+            }
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other,
+        };
+        let directory = Arc::new(directory.map_err(|error| failed("open", &path)(error.into()))?);
+        let lock = Arc::new(NetworkLock::acquire(&*directory).map_err(failed("open", &path.join("lock")))?);
+        let seen = State::of(&directory).map_err(failed("stat", &path))?;
+        Ok(Some(Box::new(self.locked(network, path, Idle { directory, lock, index: None, seen }))))
+    }
+
+    /// The network as it was left, unless its directory or its lock has been replaced since.
+    fn reopen(&self, network: &NetworkName, path: &Path) -> Result<Option<Network<'_>>, StoreError> {
+        let Some(idle) = self.idle().remove(network) else {
+            return Ok(None);
+        };
+        idle.lock.acquire_again().map_err(failed("open", &path.join("lock")))?;
+        match State::of_path(path) {
+            Ok(seen) if seen.is_same_directory(&idle.seen) && idle.lock.is_linked() => {
+                Ok(Some(self.locked(network, path.to_owned(), Idle { seen, ..idle })))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn locked(&self, network: &NetworkName, path: PathBuf, opened: Idle) -> Network<'_> {
+        let Idle { directory, lock, index, seen } = opened;
+        let hint = Hint::Unopened(index);
+        Network { store: self, name: network.clone(), path, directory, hint, last_reserved: None, seen, lock }
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+        if self.durable {
+            for above in path.ancestors().skip(1).take(2) {
+                File::open(above)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file of ours for a network.
+    fn ours(&self, network: &NetworkName, ending: &str) -> PathBuf {
+        self.data_dir.join(OURS).join(format!("{network}.{ending}"))
+    }
+
+    fn make_ours(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.data_dir)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(self.data_dir.join(OURS))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, HashMap<NetworkName, Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(
+        &self,
+        network: &NetworkName,
+        address: IpAddr,
+        stage: Stage,
+        flags: XattrFlags,
+    ) -> Result<(), StoreError> {
+        let Some(boot) = self.boot else {
+            return Ok(());
+        };
+        let path = self.data_dir.join(network.as_str()).join(address.to_string());
+        match lsetxattr(&path, RECORD, record(boot, stage).as_bytes(), flags) {
+            // There is none to replace: another program's reservation, or none any more.
+            Ok(()) | Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOENT | rustix::io::Errno::NOTSUP) => Ok(()),
+            Err(error) => Err(failed("setxattr", &path)(error.into())),
+        }
     }
 }
 
 impl Store for DiskStore {
     fn lock(&self, network: &NetworkName) -> Result<Box<dyn Reservations + '_>, StoreError> {
-        let directory = self.data_dir.join(network.as_str());
-        let locked = match Lock::acquire(&directory.join("lock")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let made = DirBuilder::new().recursive(true).mode(0o755).create(&directory);
-                made.map_err(failed("mkdir", &directory))?;
-                Lock::acquire(&directory.join("lock"))
-            }
-            other => other,
-        };
-        let lock = locked.map_err(failed("open", &directory.join("lock")))?;
-        Ok(Box::new(Network { directory, hint: Hint::Unopened, _lock: lock }))
+        let gone = || failed("open", &self.data_dir.join(network.as_str()))(io::ErrorKind::NotFound.into());
+        self.open(network, true)?.ok_or_else(gone)
     }
 
     fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
-        let directory = self.data_dir.join(network.as_str());
-        match Lock::acquire(&directory.join("lock")) {
-            Ok(lock) => Ok(Some(Box::new(Network { directory, hint: Hint::Unopened, _lock: lock }))),
+        self.open(network, false)
+    }
+
+    fn lock_attachment(&self, network: &NetworkName, attachment: &AttachmentId) -> Result<AttachmentLock, StoreError> {
+        let file = self.ours(network, "attachments");
+        let locked = match AttachmentLock::acquire(&file, attachment.stable_hash()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_ours().and_then(|()| AttachmentLock::acquire(&file, attachment.stable_hash()))
+            }
+            // Nobody can reserve there.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(AttachmentLock::new(())),
+            other => other,
+        };
+        locked.map_err(failed("lock", &file))
+    }
+
+    fn lock_existing_attachment(
+        &self,
+        network: &NetworkName,
+        attachment: &AttachmentId,
+    ) -> Result<Option<AttachmentLock>, StoreError> {
+        let path = self.data_dir.join(network.as_str());
+        match fs::metadata(&path) {
+            Ok(_) => self.lock_attachment(network, attachment).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("open", &directory.join("lock"))(error)),
+            Err(error) => Err(failed("stat", &path)(error)),
         }
+    }
+
+    fn finish(&self, network: &NetworkName, addresses: &[IpAddr]) -> Result<(), StoreError> {
+        addresses.iter().try_for_each(|address| self.record(network, *address, Stage::Finished, XattrFlags::REPLACE))
+    }
+
+    fn networks(&self) -> Result<Vec<NetworkName>, StoreError> {
+        let entries = match fs::read_dir(&self.data_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed("read", &self.data_dir))?,
+        };
+        let mut networks: Vec<NetworkName> = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed("read", &self.data_dir))?;
+            let name = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            networks.extend(name.filter(|_| entry.path().is_dir()));
+        }
+        networks.sort();
+        Ok(networks)
     }
 }
 
 /// A network's directory, with its lock held.
-struct Network {
-    directory: PathBuf,
+struct Network<'a> {
+    store: &'a DiskStore,
+    name: NetworkName,
+    path: PathBuf,
+    directory: Arc<OwnedFd>,
     hint: Hint,
-    _lock: Lock,
+    /// The file with the address last reserved from a set, and how long its text is.
+    last_reserved: Option<(usize, File, usize)>,
+    /// The directory when it was locked.
+    seen: State,
+    lock: Arc<NetworkLock>,
 }
 
 /// What is known without reading reservations.
 enum Hint {
-    Unopened,
+    /// Only what it was when the network was last unlocked, if that.
+    Unopened(Option<Index>),
     Index(Index),
     /// The files are read instead.
     Unusable,
 }
 
-impl Network {
+impl Network<'_> {
     /// The index, if there can be one. Before anything is changed, so that it is known whether it counts.
     fn index(&mut self) -> Option<&mut Index> {
-        if let Hint::Unopened = self.hint {
-            let opened = Index::open(&self.directory).ok().flatten().or_else(|| self.built_index());
-            self.hint = opened.map_or(Hint::Unusable, Hint::Index);
+        if let Hint::Unopened(known) = &mut self.hint {
+            let known = known.take();
+            self.hint = self.opened_index(known).map_or(Hint::Unusable, Hint::Index);
         }
         match &mut self.hint {
             Hint::Index(index) => Some(index),
-            Hint::Unopened | Hint::Unusable => None,
+            Hint::Unopened(_) | Hint::Unusable => None,
         }
     }
 
-    fn built_index(&self) -> Option<Index> {
-        let seen = State::of(&self.directory).ok()?;
-        let reservations = self.all_files().ok()?;
-        let owners: Vec<_> = reservations.into_iter().map(|known| (known.owner, known.address)).collect();
-        Index::build(&self.directory, seen, &owners, &self.taken().ok()?).ok()
+    fn opened_index(&self, known: Option<Index>) -> Option<Index> {
+        let boot = self.store.boot?;
+        let seen = self.seen;
+        if let Some(index) = known.filter(|index| index.is_of(seen)) {
+            return Some(index);
+        }
+        let times = Times::of(&self.directory)?;
+        let path = self.store.ours(&self.name, "index");
+        if let Ok(Some(index)) = Index::open(path.clone(), times, seen, boot) {
+            return Some(index);
+        }
+        self.store.make_ours().ok()?;
+        let owners: Vec<_> = self.all_files().ok()?.into_iter().map(|known| (known.owner, known.address)).collect();
+        Index::build(path, times, seen, boot, &owners, &self.taken().ok()?).ok()
     }
 
     /// Does something with the index. One that cannot be read or written is given up, and its seal stays broken.
@@ -115,7 +286,7 @@ impl Network {
     /// Changes the directory, and sees to it that the index counts only if nobody else has, and if it is known what became
     /// of the change.
     fn change<T>(&mut self, change: impl FnOnce(&Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let directory = self.directory.clone();
+        let directory = Arc::clone(&self.directory);
         self.with_index(|index| index.confirm(&directory));
         let result = change(self);
         match &result {
@@ -127,72 +298,112 @@ impl Network {
 
     fn give_up_index(&mut self) {
         self.hint = Hint::Unusable;
-        Index::discard(&self.directory);
-    }
-
-    fn path(&self, address: IpAddr) -> PathBuf {
-        self.directory.join(address.to_string())
+        // Where it cannot be removed it could not be written either.
+        let _unsealed = fs::remove_file(self.store.ours(&self.name, "index"));
     }
 
     /// Makes the file of `address` appear with its content, or not at all; `false` when there is one.
-    fn publish(&self, address: IpAddr, content: &[u8]) -> Result<bool, StoreError> {
-        let target = self.path(address);
-        let result = match self.link_unnamed(content, &target) {
-            Err(error) if is_not_supported(&error) => self.rename_named(content, &target),
+    fn publish(&self, address: IpAddr, content: &[u8], stage: Stage) -> Result<bool, StoreError> {
+        let name = address.to_string();
+        let result = match self.link_unnamed(&name, content, stage) {
+            Err(error) if is_not_supported(&error) => self.rename_named(&name, content, stage),
             other => other,
         };
-        result.map_err(failed("create", &target))
+        result.map_err(|error| self.failed("create", &name, error))
     }
 
-    fn link_unnamed(&self, content: &[u8], target: &Path) -> io::Result<bool> {
-        let unnamed = OFlag::O_TMPFILE.bits();
-        let mut file = OpenOptions::new().write(true).mode(0o600).custom_flags(unnamed).open(&self.directory)?;
-        file.write_all(content)?;
-        let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let link = || linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, target, AtFlags::AT_SYMLINK_FOLLOW);
-        created(target, || Ok(link()?))
+    fn link_unnamed(&self, name: &str, content: &[u8], stage: Stage) -> io::Result<bool> {
+        let file = self.written(".", OFlag::O_TMPFILE, content, stage)?;
+        // Without a way through proc, where the kernel allows it.
+        let link = || match linkat(&file, "", &self.directory, name, AtFlags::AT_EMPTY_PATH) {
+            Err(Errno::ENOENT | Errno::EPERM) => {
+                let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+                linkat(AT_FDCWD, descriptor.as_str(), &self.directory, name, AtFlags::AT_SYMLINK_FOLLOW)
+            }
+            other => other,
+        };
+        self.created(name, || Ok(link()?))
     }
 
     /// For file systems without unnamed files.
-    fn rename_named(&self, content: &[u8], target: &Path) -> io::Result<bool> {
-        let temporary = self.directory.join(".reservation");
+    fn rename_named(&self, name: &str, content: &[u8], stage: Stage) -> io::Result<bool> {
+        let temporary = ".reservation";
         // One that a killed process left may be the second name of a reservation: remove it, never write to it.
-        absent_is_fine(fs::remove_file(&temporary))?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        let rename = || match renameat2(AT_FDCWD, &temporary, AT_FDCWD, target, RenameFlags::RENAME_NOREPLACE) {
-            // NFS cannot, but has links.
-            Err(Errno::EINVAL) => fs::hard_link(&temporary, target),
-            result => Ok(result?),
+        self.remove(temporary)?;
+        let rename = || {
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            match renameat2(&self.directory, temporary, &self.directory, name, flags) {
+                // NFS cannot, but has links.
+                Err(Errno::EINVAL) => linkat(&self.directory, temporary, &self.directory, name, AtFlags::empty()),
+                result => result,
+            }
         };
-        let result = file.write_all(content).and_then(|()| created(target, rename));
+        let written = self.written(temporary, OFlag::O_CREAT | OFlag::O_EXCL, content, stage);
+        let result = written.and_then(|_file| self.created(name, || Ok(rename()?)));
         // Or the next one does.
-        let _left = fs::remove_file(&temporary);
+        let _left = self.remove(temporary);
         result
     }
 
-    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        // The lock makes one name enough.
-        let temporary = self.directory.join(".last_reserved_ip");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    /// A new file with its content and its record.
+    fn written(&self, name: &str, create: OFlag, content: &[u8], stage: Stage) -> io::Result<File> {
+        let flags = create | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(&self.directory, name, flags, Mode::from_bits_truncate(0o600))?);
         file.write_all(content)?;
-        fs::rename(&temporary, path)
+        if let Some(boot) = self.store.boot {
+            match fsetxattr(&file, RECORD, record(boot, stage).as_bytes(), XattrFlags::empty()) {
+                // Then it is as one of the Go plugin's.
+                Ok(()) | Err(rustix::io::Errno::NOTSUP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.store.durable {
+            file.sync_all()?;
+        }
+        Ok(file)
+    }
+
+    /// Has `create` make the file `name`; `false` when it exists, unless it is the empty file that a killed Go plugin left:
+    /// that one writes only while it holds the lock, which is ours now.
+    fn created(&self, name: &str, create: impl Fn() -> io::Result<()>) -> io::Result<bool> {
+        match create() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !is_torn(&self.stat(name)?) {
+                    return Ok(false);
+                }
+                self.remove(name)?;
+                create()?;
+            }
+            other => other?,
+        }
+        if self.store.durable {
+            fsync(&self.directory)?;
+        }
+        Ok(true)
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        // The lock makes one name enough.
+        let temporary = ".last_reserved_ip";
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        let file = openat(&self.directory, temporary, flags, Mode::from_bits_truncate(0o600))?;
+        File::from(file).write_all(content)?;
+        Ok(renameat2(&self.directory, temporary, &self.directory, name, RenameFlags::empty())?)
     }
 
     /// The reservations of `owner`, and those of its container without an interface, in the order of their text.
     fn held(&mut self, attachment: &AttachmentId) -> Result<Vec<Reservation>, StoreError> {
         let own = Owner::from(attachment);
-        let legacy = Owner { container_id: own.container_id.clone(), ifname: None };
-        let known = self.with_index(|index| Ok([index.addresses(&own)?, index.addresses(&legacy)?].concat()));
-        let Some(mut addresses) = known else {
-            let all = self.all_files()?.into_iter();
-            return Ok(all.filter(|known| known.owner == own || known.owner == legacy).collect());
+        let is_held = |owner: &Owner| *owner == own || owner.is_legacy(attachment);
+        let Some(mut addresses) = self.with_index(|index| index.addresses(&own)) else {
+            return Ok(self.all_files()?.into_iter().filter(|known| is_held(&known.owner)).collect());
         };
         addresses.sort_by_cached_key(IpAddr::to_string);
         addresses.dedup();
         let mut held = Vec::new();
         for address in addresses {
             match self.read(address) {
-                Ok(Some(owner)) if owner == own || owner == legacy => held.push(Reservation { address, owner }),
+                Ok(Some(owner)) if is_held(&owner) => held.push(Reservation { address, owner }),
                 // Sealed or not, it is wrong, or two owners have the same hash.
                 _ => {
                     self.give_up_index();
@@ -203,17 +414,27 @@ impl Network {
         Ok(held)
     }
 
+    /// The names in the directory, but for those of directories and the like.
+    fn names(&self) -> Result<Vec<String>, StoreError> {
+        let here = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let listed = Dir::openat(&self.directory, ".", here, Mode::empty()).and_then(|mut directory| {
+            let mut names = Vec::new();
+            for entry in directory.iter() {
+                let entry = entry?;
+                let is_file = entry.file_type().is_none_or(|kind| kind == Type::File);
+                names.extend(entry.file_name().to_str().ok().filter(|_| is_file).map(str::to_owned));
+            }
+            Ok(names)
+        });
+        listed.map_err(|error| failed("read", &self.path)(error.into()))
+    }
+
     /// Every reservation, read from its file.
     fn all_files(&self) -> Result<Vec<Reservation>, StoreError> {
-        let mut addresses = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed("read", &self.directory))? {
-            let entry = entry.map_err(failed("read", &self.directory))?;
-            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-            addresses.extend(address_named(&entry).filter(|_| is_file).map(|address| (entry.file_name(), address)));
-        }
-        addresses.sort();
+        let mut names = self.names()?;
+        names.sort();
         let mut reservations = Vec::new();
-        for (_, address) in addresses {
+        for address in names.iter().filter_map(|name| address_named(name)) {
             // What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go plugin;
             // the address is taken all the same.
             let owner = self.read(address).ok().flatten();
@@ -225,10 +446,10 @@ impl Network {
     /// Every address that is taken, by a reservation or by whatever else has its name.
     fn taken(&self) -> io::Result<Vec<IpAddr>> {
         let mut taken = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
+        for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            let is_torn = || entry.metadata().is_ok_and(|found| is_torn(&found));
-            taken.extend(address_named(&entry).filter(|_| !is_torn()));
+            let address = entry.file_name().to_str().and_then(address_named);
+            taken.extend(address.filter(|_| !self.stat(entry.file_name()).is_ok_and(|found| is_torn(&found))));
         }
         Ok(taken)
     }
@@ -237,11 +458,11 @@ impl Network {
     fn next_free_file(&self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
         let mut candidate = first;
         while candidate <= last {
-            let path = self.path(candidate);
-            match fs::symlink_metadata(&path) {
+            let name = candidate.to_string();
+            match self.stat(&name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(candidate)),
-                Err(error) => return Err(failed("stat", &path)(error)),
-                Ok(metadata) if is_torn(&metadata) => return Ok(Some(candidate)),
+                Err(error) => return Err(self.failed("stat", &name, error)),
+                Ok(found) if is_torn(&found) => return Ok(Some(candidate)),
                 Ok(_) if candidate == last => break,
                 Ok(_) => candidate = successor(candidate),
             }
@@ -250,20 +471,55 @@ impl Network {
     }
 
     fn read(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
-        let path = self.path(address);
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(MAX_SIZE).read_to_end(&mut bytes)) {
-            Ok(_) => Ok(owner(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed("read", &path)(error)),
+        let name = address.to_string();
+        let read = || -> io::Result<Vec<u8>> {
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            let mut file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty())?);
+            // Mostly in one call.
+            let mut bytes = vec![0; 256];
+            let length = file.read(&mut bytes)?;
+            bytes.truncate(length);
+            if length == 256 {
+                file.take(MAX_SIZE).read_to_end(&mut bytes)?;
+            }
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => Ok(owner(&bytes)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(None),
+            Err(error) => Err(self.failed("read", &name, error)),
         }
+    }
+
+    /// Ends a reservation that is known to be there.
+    fn end(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
+        let name = reservation.address.to_string();
+        self.change(|network| network.remove(&name).map_err(|error| network.failed("unlink", &name, error)))?;
+        self.with_index(|index| index.remove(&reservation.owner, reservation.address));
+        Ok(())
+    }
+
+    fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<FileStat> {
+        Ok(fstatat(&self.directory, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Removes a file that may be gone.
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn failed(&self, attempt: &'static str, name: &str, source: io::Error) -> StoreError {
+        StoreError { attempt, path: self.path.join(name), source }
     }
 }
 
 /// More than any container ID and interface name.
 const MAX_SIZE: u64 = 64 * 1024;
 
-impl Reservations for Network {
+impl Reservations for Network<'_> {
     fn all(&mut self) -> Result<Vec<Reservation>, StoreError> {
         self.all_files()
     }
@@ -276,15 +532,29 @@ impl Reservations for Network {
     fn release_all(&mut self, owner: &AttachmentId) -> Result<(), StoreError> {
         let held = self.held(owner)?;
         let (own, legacy): (Vec<_>, Vec<_>) = held.into_iter().partition(|reservation| reservation.owner.is(owner));
-        release_each(self, if own.is_empty() { legacy } else { own })
+        let ended = if own.is_empty() { legacy } else { own };
+        let mut result = Ok(());
+        for reservation in &ended {
+            result = result.and(self.end(reservation));
+        }
+        result
+    }
+
+    fn try_lock_attachment(&mut self, attachment: &AttachmentId) -> Result<Option<AttachmentLock>, StoreError> {
+        let file = self.store.ours(&self.name, "attachments");
+        match AttachmentLock::try_acquire(&file, attachment.stable_hash()) {
+            // Nobody ever had a lock, or can.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
+                Ok(Some(AttachmentLock::new(())))
+            }
+            other => other.map_err(failed("lock", &file)),
+        }
     }
 
     fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
         let known = self.with_index(|index| index.next_free(first, last));
-        if let Some(Some(candidate)) = known
-            && self.next_free_file(candidate, candidate)?.is_some()
-        {
-            return Ok(Some(candidate));
+        if let Some(Some(address)) = known {
+            return Ok(Some(address));
         }
         // Before anybody is told that there is none, the files are asked: the index is a hint.
         let found = self.next_free_file(first, last)?;
@@ -294,9 +564,52 @@ impl Reservations for Network {
         Ok(found)
     }
 
-    fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError> {
+    fn next_from_earlier_boot(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
+        let mut addresses: Vec<IpAddr> = self.names()?.iter().filter_map(|name| address_named(name)).collect();
+        addresses.retain(|address| (first..=last).contains(address));
+        addresses.sort_unstable();
+        for address in addresses {
+            if self.standing(address)? == Standing::EarlierBoot {
+                return Ok(Some(address));
+            }
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self, first: IpAddr, last: IpAddr) -> Result<u64, StoreError> {
+        if let Some(count) = self.with_index(|index| index.count(first, last)) {
+            return Ok(count);
+        }
+        let taken = self.taken().map_err(failed("read", &self.path))?;
+        let count = taken.into_iter().filter(|address| (first..=last).contains(address)).count();
+        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
+    fn find(&mut self, address: IpAddr) -> Result<Option<Reservation>, StoreError> {
+        Ok(self.read(address)?.map(|owner| Reservation { address, owner }))
+    }
+
+    fn standing(&mut self, address: IpAddr) -> Result<Standing, StoreError> {
+        let path = self.path.join(address.to_string());
+        let mut record = [0; 64];
+        match lgetxattr(&path, RECORD, &mut record) {
+            Ok(length) => {
+                let record = record.get(..length).unwrap_or_default();
+                Ok(standing(&String::from_utf8_lossy(record), self.store.boot))
+            }
+            Err(
+                rustix::io::Errno::NODATA
+                | rustix::io::Errno::NOENT
+                | rustix::io::Errno::NOTSUP
+                | rustix::io::Errno::RANGE,
+            ) => Ok(Standing::Unrecorded),
+            Err(error) => Err(failed("getxattr", &path)(error.into())),
+        }
+    }
+
+    fn reserve(&mut self, address: IpAddr, owner: &AttachmentId, stage: Stage) -> Result<bool, StoreError> {
         let content = format!("{}\r\n{}", owner.container_id.trim(), owner.ifname);
-        let reserved = self.change(|network| network.publish(address, content.as_bytes()))?;
+        let reserved = self.change(|network| network.publish(address, content.as_bytes(), stage))?;
         if reserved {
             let owner = self::owner(content.as_bytes());
             self.with_index(|index| index.insert(owner.as_ref(), address));
@@ -307,73 +620,64 @@ impl Reservations for Network {
         Ok(reserved)
     }
 
+    fn adopt(&mut self, address: IpAddr, stage: Stage) -> Result<(), StoreError> {
+        self.store.record(&self.name, address, stage, XattrFlags::empty())
+    }
+
     fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
         if self.read(reservation.address)?.as_ref() != Some(&reservation.owner) {
             return Ok(());
         }
-        let path = self.path(reservation.address);
-        self.change(|_| absent_is_fine(fs::remove_file(&path)).map_err(failed("unlink", &path)))?;
-        self.with_index(|index| index.remove(&reservation.owner, reservation.address));
-        Ok(())
+        self.end(reservation)
     }
 
     fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
-        let text = fs::read_to_string(self.directory.join(format!("last_reserved_ip.{set}"))).ok()?;
-        multus_cni::parse_ip(&text)
+        let name = format!("last_reserved_ip.{set}");
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty()).ok()?);
+        let mut bytes = [0; 64];
+        let length = file.read_at(&mut bytes, 0).ok()?;
+        self.last_reserved = Some((set, file, length));
+        multus_cni::parse_ip(str::from_utf8(bytes.get(..length)?).ok()?)
     }
 
     fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
-        let path = self.directory.join(format!("last_reserved_ip.{set}"));
+        let name = format!("last_reserved_ip.{set}");
         let text = address.to_string();
-        if overwrite(&path, text.as_bytes()).map_err(failed("write", &path))? {
-            return Ok(());
+        if self.last_reserved.as_ref().is_none_or(|(known, ..)| *known != set) {
+            self.last_reserved(set);
         }
-        self.change(|network| network.replace(&path, text.as_bytes()).map_err(failed("write", &path)))
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        if let Hint::Index(index) = &mut self.hint {
-            // Without a seal it is made anew next time.
-            let _unsealed = index.seal(&self.directory);
-        }
-    }
-}
-
-/// Writes over the file's content where the new one has its length, in one step that no kill divides. Replacing a file
-/// makes ext4 write it out, or free it, at once: that takes longer than all the rest of an allocation.
-fn overwrite(path: &Path, content: &[u8]) -> io::Result<bool> {
-    match OpenOptions::new().write(true).open(path) {
-        Ok(file) if file.metadata()?.len() == u64::try_from(content.len()).unwrap_or(u64::MAX) => {
-            file.write_all_at(content, 0).map(|()| true)
-        }
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Has `create` make `target`; `false` when it exists, unless it is the empty file that a killed Go plugin left: that one
-/// writes only while it holds the lock, which is ours now.
-fn created(target: &Path, create: impl Fn() -> io::Result<()>) -> io::Result<bool> {
-    match create() {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if !is_torn(&fs::symlink_metadata(target)?) {
-                return Ok(false);
+        // Where the text has the same length it is written over the old one, in one step that no kill divides. Replacing a
+        // file makes ext4 write it out, or free it, at once: that takes longer than all the rest of an allocation.
+        match &self.last_reserved {
+            Some((known, file, length)) if (*known, *length) == (set, text.len()) => {
+                file.write_all_at(text.as_bytes(), 0).map_err(|error| self.failed("write", &name, error))
             }
-            fs::remove_file(target)?;
-            create().map(|()| true)
+            _ => self.change(|network| {
+                network.replace(&name, text.as_bytes()).map_err(|error| network.failed("write", &name, error))
+            }),
         }
-        Err(error) => Err(error),
     }
 }
 
-/// The address whose reservation a directory entry is, by its name.
-fn address_named(entry: &DirEntry) -> Option<IpAddr> {
-    let name = entry.file_name();
-    let name = name.to_str()?;
+impl Drop for Network<'_> {
+    fn drop(&mut self) {
+        let index = match std::mem::replace(&mut self.hint, Hint::Unusable) {
+            // Without a seal it is made anew next time.
+            Hint::Index(mut index) => index.seal(&self.directory).is_ok().then_some(index),
+            Hint::Unopened(known) => known,
+            Hint::Unusable => None,
+        };
+        // Unlocked before anybody else can find it, who would take the lock for their own.
+        if self.lock.release().is_ok() {
+            let (directory, lock) = (Arc::clone(&self.directory), Arc::clone(&self.lock));
+            self.store.idle().insert(self.name.clone(), Idle { directory, lock, index, seen: self.seen });
+        }
+    }
+}
+
+/// The address whose reservation a file is, by its name.
+fn address_named(name: &str) -> Option<IpAddr> {
     name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
 }
 
@@ -385,8 +689,8 @@ pub(crate) fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn is_torn(metadata: &fs::Metadata) -> bool {
-    metadata.is_file() && metadata.len() == 0
+fn is_torn(found: &FileStat) -> bool {
+    SFlag::from_bits_truncate(found.st_mode & libc::S_IFMT) == SFlag::S_IFREG && found.st_size == 0
 }
 
 fn owner(content: &[u8]) -> Option<Owner> {
@@ -422,18 +726,22 @@ mod tests {
     #[test]
     fn without_unnamed_files_a_reservation_is_whole_too() {
         let directory = tempfile::tempdir().unwrap();
-        let lock = Lock::acquire(&directory.path().join("lock")).unwrap();
-        let network = Network { directory: directory.path().to_owned(), hint: Hint::Unopened, _lock: lock };
+        let opened: OwnedFd = File::open(directory.path()).unwrap().into();
+        let lock = Arc::new(NetworkLock::acquire(&opened).unwrap());
+        let store = DiskStore::new(directory.path());
+        let seen = State::of(&opened).unwrap();
+        let opened = Idle { directory: Arc::new(opened), lock, index: None, seen };
+        let network = store.locked(&"storage".parse().unwrap(), directory.path().to_owned(), opened);
         let target = directory.path().join("10.0.0.2");
         // What a process that was killed in between has left.
         fs::write(directory.path().join("10.0.0.3"), "c9\r\neth0").unwrap();
         fs::hard_link(directory.path().join("10.0.0.3"), directory.path().join(".reservation")).unwrap();
-        assert!(network.rename_named(b"c1\r\neth0", &target).unwrap());
-        assert!(!network.rename_named(b"c2\r\neth0", &target).unwrap());
+        assert!(network.rename_named("10.0.0.2", b"c1\r\neth0", Stage::Finished).unwrap());
+        assert!(!network.rename_named("10.0.0.2", b"c2\r\neth0", Stage::Finished).unwrap());
         assert_eq!(fs::read(&target).unwrap(), b"c1\r\neth0");
         assert_eq!(fs::read(directory.path().join("10.0.0.3")).unwrap(), b"c9\r\neth0");
         fs::write(&target, "").unwrap();
-        assert!(network.rename_named(b"c2\r\neth0", &target).unwrap());
+        assert!(network.rename_named("10.0.0.2", b"c2\r\neth0", Stage::Finished).unwrap());
         assert_eq!(fs::read(&target).unwrap(), b"c2\r\neth0");
         assert!(!directory.path().join(".reservation").exists());
     }

@@ -1,128 +1,147 @@
 //! A hint of who has which address, so that no reservation needs to be read to find one.
 //!
-//! The reservation files are the truth. Beside them, outside of the directory that the Go plugin reads, two tables are
-//! kept: addresses by their owner, and occupied addresses as bitmaps. Whatever is wrong with them, they are made anew from
-//! the files.
+//! The reservation files are the truth. Beside them, outside of the directory that the Go plugin reads, a file holds two
+//! tables: addresses by their owner, and occupied addresses as bitmaps. Whatever is wrong with it, it is made anew from the
+//! reservations.
 //!
-//! They count only while nobody else has changed the directory. To notice that even within one tick of the clock, the
-//! directory is *sealed* after each change of ours: it gets a modification time with random nanoseconds, which the index
-//! records with the time of its last change. Any change by others gives it others. A seal is good for one boot, since what reached the disk when the
-//! power failed need not fit together.
+//! It counts only while nobody else has changed the directory: its times are those that the index records, its *seal*. Any
+//! change by others gives it others, even within one tick of the clock: since Linux 6.13 because the kernel sees to it that
+//! no change has a time that somebody has read before; earlier because the directory gets, after each change of ours, a
+//! modification time with random nanoseconds. A seal is good for one boot, since what reached the disk when the power
+//! failed need not fit together.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, OpenOptions},
     hash::{BuildHasher, RandomState},
-    io,
+    io::{self, BufWriter, Write},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use multus_cni::AttachmentId;
-use nix::{
-    fcntl::AT_FDCWD,
-    sys::{
-        stat::{UtimensatFlags, utimensat},
-        statfs::{FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs},
-        time::TimeSpec,
+use nix::sys::{
+    stat::{FileStat, fstat, futimens, stat},
+    statfs::{
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC,
+        XFS_SUPER_MAGIC, fstatfs,
     },
+    time::TimeSpec,
+    utsname::uname,
 };
 
-use crate::{Owner, disk::absent_is_fine};
+use crate::{Boot, Owner, disk::absent_is_fine};
 
 mod table;
 
-use table::{Record, Table};
+use table::{PAGE, Pages, Record, Table, u64_at};
 
 /// What is known of one network.
 #[derive(Debug)]
 pub(crate) struct Index {
+    path: PathBuf,
+    pages: Pages,
     owners: Table<OwnedAddress>,
     occupied: Table<Chunk>,
-    seal: File,
-    boot: Vec<u8>,
+    /// How many reservations are of a container without an interface; mostly none, so that none needs to be looked for.
+    of_containers: u64,
+    boot: u64,
+    times: Times,
     /// The directory after our last look at it, or change of it.
     seen: State,
     changed: bool,
 }
 
 /// Changes with the format, so that no version trusts another's.
-const VERSION: &[u8] = b"host-local index 1\n";
+const VERSION: [u8; 8] = *b"hlindex2";
+
+/// Where the numbers of the first page are, in this order.
+const OWNERS_PAGES: usize = 16;
+const OWNERS: usize = 24;
+const OCCUPIED_PAGES: usize = 32;
+const OCCUPIED: usize = 40;
+const OF_CONTAINERS: usize = 48;
+const SEAL: usize = 56;
 
 impl Index {
-    /// Opens the index of a network that is locked, if it is sealed; `None` when it must be [built](Self::build).
-    pub(crate) fn open(directory: &Path) -> io::Result<Option<Self>> {
-        let place = place(directory)?;
-        let seal = match OpenOptions::new().read(true).write(true).open(place.with_extension("seal")) {
+    /// Opens the index in the file `path`, if it is sealed for the directory in the state `seen`; `None` when it must be
+    /// [built](Self::build).
+    pub(crate) fn open(path: PathBuf, times: Times, seen: State, boot: Boot) -> io::Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let boot = boot()?;
-        let seen = State::of(directory)?;
-        let expected = seen.seal(&boot);
-        let mut recorded = vec![0; expected.len()];
-        if seal.read_at(&mut recorded, 0)? < recorded.len() || recorded != expected {
+        let mut pages = Pages::new(file);
+        let page = pages.page(0)?;
+        let seal = seen.seal(boot.id);
+        if page.get(8..16) != Some(&VERSION) || page.get(SEAL..SEAL + seal.len()) != Some(&seal) {
             return Ok(None);
         }
-        let owners = Table::open(place.with_extension("owners"))?;
-        let occupied = Table::open(place.with_extension("occupied"))?;
-        Ok(owners.zip(occupied).map(|(owners, occupied)| Self { owners, occupied, seal, boot, seen, changed: false }))
+        let number = |at| u64_at(page, at);
+        let first = 1 + number(OWNERS_PAGES);
+        Ok(Some(Self {
+            path,
+            owners: Table::new(1..first, number(OWNERS)),
+            occupied: Table::new(first..first + number(OCCUPIED_PAGES), number(OCCUPIED)),
+            of_containers: number(OF_CONTAINERS),
+            pages,
+            boot: boot.id,
+            times,
+            seen,
+            changed: false,
+        }))
     }
 
     /// Makes the index of a network that is locked: from the owners of its reservations, and from all its addresses that
     /// are taken, by whatever. The directory was in the state `seen` before these were read.
     pub(crate) fn build(
-        directory: &Path,
+        path: PathBuf,
+        times: Times,
         seen: State,
+        boot: Boot,
         owners: &[(Owner, IpAddr)],
         taken: &[IpAddr],
     ) -> io::Result<Self> {
-        let boot = boot()?;
-        let place = place(directory)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(place.parent().unwrap_or(directory))?;
-        // From here on nothing is sealed until it is whole.
-        let place_of_seal = place.with_extension("seal");
-        absent_is_fine(fs::remove_file(&place_of_seal))?;
-        let seal = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(place_of_seal)?;
-        let owned = owners.iter().map(|(owner, address)| OwnedAddress::new(owner, *address));
-        let owners = Table::create(place.with_extension("owners"), owned.collect())?;
+        let owned = owners.iter().map(|(owner, address)| OwnedAddress::new(owner, *address)).collect();
+        let of_containers = owners.iter().filter(|(owner, _)| owner.ifname.is_none()).count();
         let mut chunks: Vec<Chunk> = Vec::new();
         let mut addresses = taken.to_vec();
         addresses.sort_unstable();
         for address in addresses {
             let chunk = Chunk::empty(address);
-            match chunks.last_mut() {
-                Some(last) if last.key == chunk.key => last.set(address, true),
-                _ => {
-                    chunks.push(chunk);
-                    if let Some(last) = chunks.last_mut() {
-                        last.set(address, true);
-                    }
-                }
+            if chunks.last().is_none_or(|last| last.key != chunk.key) {
+                chunks.push(chunk);
+            }
+            if let Some(last) = chunks.last_mut() {
+                last.set(address, true);
             }
         }
-        let occupied = Table::create(place.with_extension("occupied"), chunks)?;
-        Ok(Self { owners, occupied, seal, boot, seen, changed: true })
+        let (pages, owners, occupied) = written(&path, owned, chunks)?;
+        let of_containers = u64::try_from(of_containers).unwrap_or(u64::MAX);
+        Ok(Self { path, pages, owners, occupied, of_containers, boot: boot.id, times, seen, changed: true })
     }
 
-    /// Has the index made anew next time.
-    pub(crate) fn discard(directory: &Path) {
-        // Where it cannot be removed it could not be written either.
-        let _unsealed = place(directory).and_then(|place| fs::remove_file(place.with_extension("seal")));
+    /// Whether it counts for the directory in the state `found`.
+    pub(crate) fn is_of(&self, found: State) -> bool {
+        self.seen == found && !self.changed
     }
 
-    /// The addresses that may belong to `owner`: its own, and perhaps others whose owner's hash is the same.
-    pub(crate) fn addresses(&self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
-        let found = self.owners.find_all(OwnedAddress::hash_of(owner))?;
+    /// The addresses that may belong to `owner`, or to its container without an interface; and perhaps others whose
+    /// owner's hash is the same.
+    pub(crate) fn addresses(&mut self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
+        let mut found = self.owners.find_all(&mut self.pages, OwnedAddress::hash_of(owner))?;
+        if self.of_containers > 0 {
+            let container = Owner { ifname: None, ..owner.clone() };
+            found.extend(self.owners.find_all(&mut self.pages, OwnedAddress::hash_of(&container))?);
+        }
         Ok(found.into_iter().map(|owned| owned.address).collect())
     }
 
     /// The first address from `first` to `last` that is not occupied.
-    pub(crate) fn next_free(&self, first: IpAddr, last: IpAddr) -> io::Result<Option<IpAddr>> {
+    pub(crate) fn next_free(&mut self, first: IpAddr, last: IpAddr) -> io::Result<Option<IpAddr>> {
         let mut candidate = first;
         while candidate <= last {
             let chunk = Chunk::empty(candidate);
-            let Some(chunk) = self.occupied.find(chunk.hash(), |found| found.key == chunk.key)? else {
+            let Some(chunk) = self.occupied.find(&mut self.pages, chunk.hash(), |found| found.key == chunk.key)? else {
                 return Ok(Some(candidate));
             };
             match chunk.first_free(candidate) {
@@ -136,10 +155,19 @@ impl Index {
         Ok(None)
     }
 
+    /// How many addresses from `first` to `last` are occupied.
+    pub(crate) fn count(&mut self, first: IpAddr, last: IpAddr) -> io::Result<u64> {
+        Ok(self.occupied.all(&mut self.pages)?.iter().map(|chunk| chunk.count(first, last)).sum())
+    }
+
     /// Takes note of a reservation that was made; of one that nobody could have written, only that its address is taken.
     pub(crate) fn insert(&mut self, owner: Option<&Owner>, address: IpAddr) -> io::Result<()> {
+        if self.owners.is_full() || self.occupied.is_full() {
+            let grown = written(&self.path, self.owners.all(&mut self.pages)?, self.occupied.all(&mut self.pages)?)?;
+            (self.pages, self.owners, self.occupied) = grown;
+        }
         if let Some(owner) = owner {
-            self.owners.replace(OwnedAddress::new(owner, address), |old, new| old == new)?;
+            self.owners.replace(&mut self.pages, OwnedAddress::new(owner, address), |old, new| old == new)?;
         }
         self.occupy(address, true)
     }
@@ -147,46 +175,124 @@ impl Index {
     /// Takes note that a reservation has ended.
     pub(crate) fn remove(&mut self, owner: &Owner, address: IpAddr) -> io::Result<()> {
         let owned = OwnedAddress::new(owner, address);
-        self.owners.remove(owned.hash, |found| *found == owned)?;
+        self.owners.remove(&mut self.pages, owned.hash, |found| *found == owned)?;
+        if owner.ifname.is_none() {
+            self.of_containers = self.of_containers.saturating_sub(1);
+        }
         self.occupy(address, false)
     }
 
     fn occupy(&mut self, address: IpAddr, taken: bool) -> io::Result<()> {
         let empty = Chunk::empty(address);
-        let mut chunk = self.occupied.find(empty.hash(), |found| found.key == empty.key)?.unwrap_or(empty);
+        let mut chunk =
+            self.occupied.find(&mut self.pages, empty.hash(), |found| found.key == empty.key)?.unwrap_or(empty);
         chunk.set(address, taken);
-        self.occupied.replace(chunk, |old, new| old.key == new.key)
+        if chunk.bitmap.iter().all(|byte| *byte == 0) {
+            return self.occupied.remove(&mut self.pages, chunk.hash(), |found| found.key == chunk.key);
+        }
+        self.occupied.replace(&mut self.pages, chunk, |old, new| old.key == new.key)
     }
 
     /// Fails when the directory has been changed by somebody without the lock.
-    pub(crate) fn confirm(&self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn confirm(&self, directory: impl AsFd) -> io::Result<()> {
         if State::of(directory)? == self.seen { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     /// Takes note that the directory has just been changed by us.
-    pub(crate) fn changed(&mut self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn changed(&mut self, directory: impl AsFd) -> io::Result<()> {
         self.changed = true;
         self.seen = State::of(directory)?;
         Ok(())
     }
 
-    /// Seals the directory, after the last change under this lock.
-    pub(crate) fn seal(&mut self, directory: &Path) -> io::Result<()> {
+    /// Seals the directory, after the last change under this lock. An error where it cannot be: then the index does not
+    /// count.
+    pub(crate) fn seal(&mut self, directory: impl AsFd) -> io::Result<()> {
         if !self.changed {
             return Ok(());
         }
-        self.confirm(directory)?;
-        let seconds = self.seen.modified.0;
-        let nanoseconds = i64::try_from(RandomState::new().hash_one(seconds) % 1_000_000_000).unwrap_or_default();
-        let time = TimeSpec::new(seconds, nanoseconds);
-        utimensat(AT_FDCWD, directory, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::FollowSymlink)?;
-        let sealed = State::of(directory)?;
-        // Where times are coarser, one of somebody else's might be the same.
-        if sealed.modified == (seconds, nanoseconds) {
-            self.seal.write_all_at(&sealed.seal(&self.boot), 0)?;
+        self.confirm(&directory)?;
+        if self.times == Times::Coarse {
+            let seconds = self.seen.modified.0;
+            let nanoseconds = i64::try_from(RandomState::new().hash_one(seconds) % 1_000_000_000).unwrap_or_default();
+            futimens(&directory, &TimeSpec::UTIME_OMIT, &TimeSpec::new(seconds, nanoseconds))?;
+            self.seen = State::of(&directory)?;
+            // Where times are coarser still, one of somebody else's might be the same.
+            if self.seen.modified != (seconds, nanoseconds) {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
         }
+        let mut page = vec![0; 8];
+        page.extend(VERSION);
+        let (owners, occupied) = (self.owners.pages(), self.occupied.pages());
+        for number in [
+            owners.end - owners.start,
+            self.owners.count(),
+            occupied.end - occupied.start,
+            self.occupied.count(),
+            self.of_containers,
+        ] {
+            page.extend(number.to_le_bytes());
+        }
+        page.extend(self.seen.seal(self.boot));
+        self.pages.write(page)?;
+        self.changed = false;
         Ok(())
     }
+}
+
+/// Writes a file of these tables, in place of the one that was there. Its first page is no seal.
+fn written(
+    path: &Path,
+    owners: Vec<OwnedAddress>,
+    occupied: Vec<Chunk>,
+) -> io::Result<(Pages, Table<OwnedAddress>, Table<Chunk>)> {
+    let first = 1 + Table::<OwnedAddress>::pages_for(owners.len());
+    let end = first + Table::<Chunk>::pages_for(occupied.len());
+    let counts = [owners.len(), occupied.len()].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
+    let temporary = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut writer = BufWriter::new(&file);
+    writer.write_all(&[0; PAGE])?;
+    Table::write_all(1..first, owners, &mut writer)?;
+    Table::write_all(first..end, occupied, &mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    // Replacing a file makes ext4 write it out at once.
+    absent_is_fine(fs::remove_file(path))?;
+    fs::rename(&temporary, path)?;
+    Ok((Pages::new(file), Table::new(1..first, counts[0]), Table::new(first..end, counts[1])))
+}
+
+/// How a file system keeps the times of its directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// No change has a time that was read before it: `FS_MGTIME` of Linux 6.13.
+    Distinct,
+    /// Two changes within a tick of the clock have the same.
+    Coarse,
+}
+
+impl Times {
+    /// Those of the file system of `directory`. None where they may be those of some seconds ago, and others have changed
+    /// the directory since.
+    pub(crate) fn of(directory: impl AsFd) -> Option<Self> {
+        const V9FS_MAGIC: FsType = FsType(0x0102_1997);
+        let system = fstatfs(directory).ok()?.filesystem_type();
+        if [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, V9FS_MAGIC, FUSE_SUPER_MAGIC].contains(&system) {
+            return None;
+        }
+        let keeps_them_distinct = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&system);
+        Some(if keeps_them_distinct && is_linux(6, 13) { Self::Distinct } else { Self::Coarse })
+    }
+}
+
+/// Whether the kernel is of that version, or newer.
+fn is_linux(major: u32, minor: u32) -> bool {
+    let release = uname().ok().and_then(|name| name.release().to_str().map(str::to_owned)).unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    numbers.next().zip(numbers.next()).is_some_and(|version| version >= (major, minor))
 }
 
 /// By which a change of the directory is noticed. Anybody can set the time of modification, as we do and as those who
@@ -200,43 +306,36 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
-        let found = fs::metadata(directory)?;
-        Ok(Self {
-            device: found.dev(),
-            inode: found.ino(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
+    pub(crate) fn of(directory: impl AsFd) -> io::Result<Self> {
+        Ok(Self::read(&fstat(directory)?))
+    }
+
+    pub(crate) fn of_path(directory: &Path) -> io::Result<Self> {
+        Ok(Self::read(&stat(directory)?))
+    }
+
+    fn read(found: &FileStat) -> Self {
+        Self {
+            device: found.st_dev,
+            inode: found.st_ino,
+            modified: (found.st_mtime, found.st_mtime_nsec),
+            changed: (found.st_ctime, found.st_ctime_nsec),
+        }
+    }
+
+    pub(crate) fn is_same_directory(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
     }
 
     /// What is recorded of a sealed directory.
-    fn seal(&self, boot: &[u8]) -> Vec<u8> {
-        let numbers = [self.device, self.inode].map(u64::to_le_bytes);
-        let times = [self.modified.0, self.modified.1, self.changed.0, self.changed.1].map(i64::to_le_bytes);
-        [VERSION, numbers.as_flattened(), times.as_flattened(), boot].concat()
+    fn seal(&self, boot: u64) -> [u8; 56] {
+        let times = [self.modified.0, self.modified.1, self.changed.0, self.changed.1].map(i64::cast_unsigned);
+        let [modified, modified_part, changed, changed_part] = times;
+        let numbers = [self.device, self.inode, modified, modified_part, changed, changed_part, boot];
+        let mut bytes = [0; 56];
+        bytes.copy_from_slice(numbers.map(u64::to_le_bytes).as_flattened());
+        bytes
     }
-}
-
-fn boot() -> io::Result<Vec<u8>> {
-    fs::read("/proc/sys/kernel/random/boot_id")
-}
-
-/// Where the index of the network in `directory` is, without its ending: beside the networks, under a name that no network
-/// can have. None where the times of a directory may be those of some seconds ago, which others have changed since.
-fn place(directory: &Path) -> io::Result<PathBuf> {
-    const V9FS_MAGIC: FsType = FsType(0x0102_1997);
-    let system = statfs(directory)?.filesystem_type();
-    if [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, V9FS_MAGIC, FUSE_SUPER_MAGIC].contains(&system) {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
-    let (Some(data_dir), Some(network)) = (directory.parent(), directory.file_name()) else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let mut network = network.to_owned();
-    // An ending of its own, so that none of the name's dots is taken for one.
-    network.push(".index");
-    Ok(data_dir.join(".index").join(network))
 }
 
 /// An address by its owner's hash.
@@ -252,8 +351,7 @@ impl OwnedAddress {
     }
 
     fn hash_of(owner: &Owner) -> u64 {
-        let Owner { container_id, ifname } = owner.clone();
-        AttachmentId { container_id, ifname: ifname.unwrap_or_default() }.stable_hash()
+        owner.attachment().stable_hash()
     }
 }
 
@@ -274,11 +372,11 @@ impl Record for OwnedAddress {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let number = u128::from_le_bytes(*bytes.get(16..)?.first_chunk()?);
-        Some(Self { hash: table::u64_at(bytes, 8), address: join(*bytes.first()?, number)? })
+        Some(Self { hash: u64_at(bytes, 8), address: join(*bytes.first()?, number)? })
     }
 }
 
-/// Which of 4096 addresses in a row are occupied.
+/// Which of 2048 addresses in a row are occupied.
 #[derive(Debug)]
 struct Chunk {
     key: (u8, u128),
@@ -286,7 +384,7 @@ struct Chunk {
 }
 
 impl Chunk {
-    const BITS: u32 = 12;
+    const BITS: u32 = 11;
     const BYTES: usize = 1 << (Self::BITS - 3);
 
     /// The chunk that `address` lies in, with nothing occupied.
@@ -315,6 +413,22 @@ impl Chunk {
             }
         }
         None
+    }
+
+    /// How many addresses from `first` to `last` are occupied.
+    fn count(&self, first: IpAddr, last: IpAddr) -> u64 {
+        let ((family, first), (_, last)) = (split(first), split(last));
+        let start = self.key.1 << Self::BITS;
+        if self.key.0 != family || last < start || first > start + (1 << Self::BITS) - 1 {
+            return 0;
+        }
+        let is_counted = |bit: &u128| (first..=last).contains(&(start + bit));
+        let is_whole = first <= start && start + (1 << Self::BITS) - 1 <= last;
+        if is_whole {
+            return self.bitmap.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        }
+        let bits = (0_u128..).zip(self.bitmap.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1)));
+        bits.filter(|(bit, _)| is_counted(bit)).map(|(_, bit)| u64::from(bit)).sum()
     }
 
     /// The first address behind the chunk.

@@ -1,11 +1,18 @@
 //! The plugin's commands.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use multus_cni::{Attachment, AttachmentId, ErrorCode, Invocation, IpConfig, Pending, Plugin, Success};
+use multus_cni::{
+    Attachment, AttachmentId, ErrorCode, Invocation, IpConfig, NetworkName, Pending, Plugin, Provisional, Success,
+};
 
 use crate::{
-    Allocation, Config, DiskStore, Error, MemoryStore, Request, Store,
+    Allocation, AttachmentLock, Boot, Config, DiskStore, Error, MemoryStore, Request, Stage, Store,
     allocator::{allocate, collect, is_exhausted, release},
     resolv_conf,
 };
@@ -13,7 +20,17 @@ use crate::{
 /// The host-local IPAM plugin.
 #[derive(Clone, Default)]
 pub struct HostLocal {
-    store: Option<Arc<dyn Store>>,
+    given: Option<Arc<dyn Store>>,
+    /// Those on disk that were used; the next call finds their indexes open.
+    opened: Arc<Mutex<HashMap<Place, Arc<dyn Store>>>>,
+}
+
+/// What tells one store on disk from another.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Place {
+    data_dir: PathBuf,
+    durable: bool,
+    root: PathBuf,
 }
 
 impl HostLocal {
@@ -26,7 +43,7 @@ impl HostLocal {
     /// The plugin with its reservations in `store`, whatever `dataDir` says.
     #[must_use]
     pub fn with_store(store: Arc<dyn Store>) -> Self {
-        Self { store: Some(store) }
+        Self { given: Some(store), ..Self::default() }
     }
 
     /// The plugin with reservations that end with the process.
@@ -36,11 +53,20 @@ impl HostLocal {
     }
 
     fn store(&self, invocation: &Invocation) -> Result<Arc<dyn Store>, Error> {
-        if let Some(store) = &self.store {
+        if let Some(store) = &self.given {
             return Ok(Arc::clone(store));
         }
-        let data_dir = Config::data_dir(&invocation.config)?;
-        Ok(Arc::new(DiskStore::new(invocation.on_host(&data_dir))))
+        let place = Place {
+            data_dir: invocation.on_host(&Config::data_dir(&invocation.config)?),
+            durable: Config::is_durable(&invocation.config),
+            root: invocation.root.clone(),
+        };
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let store: &mut Arc<dyn Store> = opened.entry(place).or_insert_with_key(|place| {
+            let boot = Boot::current(&place.root).ok();
+            Arc::new(DiskStore::in_boot(&place.data_dir, boot).durable(place.durable))
+        });
+        Ok(Arc::clone(store))
     }
 
     fn reserve(&self, owner: &AttachmentId, invocation: &Invocation) -> Result<Pending, Error> {
@@ -52,7 +78,8 @@ impl HostLocal {
         }
         let store = self.store(invocation)?;
         let network = invocation.config.name().clone();
-        let request = Request { owner, sets: &config.sets, wanted: &config.wanted };
+        let lock = store.lock_attachment(&network, owner)?;
+        let request = Request { owner, sets: &config.sets, wanted: &config.wanted, stage: Stage::Unfinished };
         let allocated = allocate(&mut *store.lock(&network)?, &request)?;
         let ip = |allocation: &Allocation| IpConfig {
             address: allocation.address,
@@ -60,12 +87,27 @@ impl HostLocal {
             interface: None,
         };
         success.ips = allocated.iter().map(ip).collect();
-        let owner = owner.clone();
-        let undo = move || {
-            let mut reservations = store.lock(&network).map_err(Error::from)?;
-            release(&mut *reservations, &owner, &allocated).map_err(|error| Error::from(error).into())
+        Ok(Pending::new(success, Reserved { store, network, owner: owner.clone(), allocated, _lock: lock }))
+    }
+
+    fn release(
+        &self,
+        owner: &AttachmentId,
+        invocation: &Invocation,
+        delete_interface: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let network = invocation.config.name();
+        let turn = self
+            .store(invocation)
+            .and_then(|store| Ok(store.lock_existing_attachment(network, owner)?.map(|lock| (store, lock))));
+        delete_interface();
+        let Some((store, _lock)) = turn? else {
+            return Ok(());
         };
-        Ok(Pending::new(success, undo))
+        match store.lock_existing(network)? {
+            Some(mut reservations) => Ok(reservations.release_all(owner)?),
+            None => Ok(()),
+        }
     }
 
     fn verify(&self, owner: &AttachmentId, invocation: &Invocation) -> Result<(), Error> {
@@ -111,11 +153,7 @@ impl Plugin for HostLocal {
     }
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
-        let store = self.store(invocation)?;
-        let Some(mut reservations) = store.lock_existing(invocation.config.name()).map_err(Error::from)? else {
-            return Ok(());
-        };
-        Ok(reservations.release_all(&attachment.id()).map_err(Error::from)?)
+        Ok(self.release(&attachment.id(), invocation, &mut || ())?)
     }
 
     fn check(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
@@ -129,8 +167,19 @@ impl Plugin for HostLocal {
         }
     }
 
-    fn releases_through_interface(&self) -> bool {
-        false
+    /// The interface goes first, so that no address is free while something has it; and in the attachment's turn, so that
+    /// it is not one that an ADD makes meanwhile.
+    fn del_with_interface(
+        &self,
+        attachment: &Attachment,
+        invocation: &Invocation,
+        delete_interface: &mut dyn FnMut(),
+    ) -> Result<(), multus_cni::Error> {
+        Ok(self.release(&attachment.id(), invocation, delete_interface)?)
+    }
+
+    fn serializes_attachments(&self) -> bool {
+        true
     }
 
     fn gc(&self, invocation: &Invocation) -> Result<(), multus_cni::Error> {
@@ -145,9 +194,31 @@ impl Plugin for HostLocal {
     }
 }
 
+/// What an ADD has reserved, and the turn it has for that.
+struct Reserved {
+    store: Arc<dyn Store>,
+    network: NetworkName,
+    owner: AttachmentId,
+    allocated: Vec<Allocation>,
+    _lock: AttachmentLock,
+}
+
+impl Provisional for Reserved {
+    fn keep(self: Box<Self>) {
+        let addresses: Vec<IpAddr> = self.allocated.iter().map(|allocation| allocation.address.address()).collect();
+        // The result is delivered, and the address reserved: without the note, only a second ADD would not be refused.
+        let _unnoted = self.store.finish(&self.network, &addresses);
+    }
+
+    fn undo(self: Box<Self>) -> Result<(), multus_cni::Error> {
+        let mut reservations = self.store.lock(&self.network).map_err(Error::from)?;
+        Ok(release(&mut *reservations, &self.owner, &self.allocated).map_err(Error::from)?)
+    }
+}
+
 impl std::fmt::Debug for HostLocal {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let store = if self.store.is_some() { "given" } else { "on disk" };
+        let store = if self.given.is_some() { "given" } else { "on disk" };
         formatter.debug_struct("HostLocal").field("store", &store).finish()
     }
 }

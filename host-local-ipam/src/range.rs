@@ -132,6 +132,16 @@ impl Range {
         self.gateway
     }
 
+    /// How many addresses there are from the first to the last.
+    #[must_use]
+    pub fn size(&self) -> u128 {
+        let number = |address| match address {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        (number(self.last) - number(self.first)).saturating_add(1)
+    }
+
     /// Whether `address` lies between the first and the last.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

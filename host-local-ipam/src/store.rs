@@ -4,9 +4,12 @@ use std::{io, net::IpAddr, path::PathBuf};
 
 use multus_cni::{AttachmentId, NetworkName, os_error_text};
 
+use crate::{AttachmentLock, Stage, Standing};
+
 /// Keeps the reservations of networks.
 ///
-/// Everything that is done with them is done through [`lock`](Self::lock): without the lock there is nothing to call.
+/// Whatever changes reservations is done through [`lock`](Self::lock): without the lock there is nothing to call. Two
+/// operations on one attachment are kept apart by [`lock_attachment`](Self::lock_attachment), which is taken first.
 pub trait Store: Send + Sync {
     /// Waits for the network's lock, and makes the network where it does not exist yet. A thread that holds a lock of the
     /// store and waits for another one may wait for ever.
@@ -20,6 +23,36 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the lock cannot be had.
     fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError>;
+
+    /// Waits until nobody else works on the attachment, and holds others off until the lock is dropped. To be taken
+    /// before the network's lock.
+    ///
+    /// # Errors
+    /// When the lock cannot be had.
+    fn lock_attachment(&self, network: &NetworkName, attachment: &AttachmentId) -> Result<AttachmentLock, StoreError>;
+
+    /// As [`lock_attachment`](Self::lock_attachment), but `None` for a network in which nothing was ever reserved, which is
+    /// left so.
+    ///
+    /// # Errors
+    /// When the lock cannot be had.
+    fn lock_existing_attachment(
+        &self,
+        network: &NetworkName,
+        attachment: &AttachmentId,
+    ) -> Result<Option<AttachmentLock>, StoreError>;
+
+    /// Takes note that the ADD for which `addresses` were reserved is delivered. Needs no lock but the attachment's.
+    ///
+    /// # Errors
+    /// When that cannot be recorded: then another ADD of the attachment gets the same addresses.
+    fn finish(&self, network: &NetworkName, addresses: &[IpAddr]) -> Result<(), StoreError>;
+
+    /// Every network that has reservations, or had, in the order of their names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn networks(&self) -> Result<Vec<NetworkName>, StoreError>;
 }
 
 /// The reservations of one network, held under its lock until dropped.
@@ -30,17 +63,54 @@ pub trait Reservations {
     /// When the store cannot be read.
     fn all(&mut self) -> Result<Vec<Reservation>, StoreError>;
 
+    /// As [`Store::lock_attachment`], but `None` when somebody works on the attachment.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    fn try_lock_attachment(&mut self, attachment: &AttachmentId) -> Result<Option<AttachmentLock>, StoreError>;
+
     /// The first address from `first` to `last`, both included, that is free.
     ///
     /// # Errors
     /// When the store cannot be read.
     fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError>;
 
+    /// The first address from `first` to `last`, both included, whose reservation was made before this machine started.
+    /// Slow where there are many, since each is looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn next_from_earlier_boot(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError>;
+
+    /// How many addresses from `first` to `last`, both included, are taken.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn count(&mut self, first: IpAddr, last: IpAddr) -> Result<u64, StoreError>;
+
+    /// The reservation of `address`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn find(&mut self, address: IpAddr) -> Result<Option<Reservation>, StoreError>;
+
+    /// How the reservation of `address` stands.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn standing(&mut self, address: IpAddr) -> Result<Standing, StoreError>;
+
     /// Reserves `address` for `owner`; `false` when it is taken.
     ///
     /// # Errors
     /// When the store cannot be written; then the address is not reserved.
-    fn reserve(&mut self, address: IpAddr, owner: &AttachmentId) -> Result<bool, StoreError>;
+    fn reserve(&mut self, address: IpAddr, owner: &AttachmentId, stage: Stage) -> Result<bool, StoreError>;
+
+    /// Makes a reservation that exists one of this boot, in this stage.
+    ///
+    /// # Errors
+    /// When that cannot be recorded.
+    fn adopt(&mut self, address: IpAddr, stage: Stage) -> Result<(), StoreError>;
 
     /// Ends a reservation. One that does not exist, or by now has another owner, is left as it is.
     ///
@@ -133,6 +203,14 @@ impl Owner {
 impl From<&AttachmentId> for Owner {
     fn from(attachment: &AttachmentId) -> Self {
         Self { container_id: attachment.container_id.trim().to_owned(), ifname: Some(attachment.ifname.clone()) }
+    }
+}
+
+impl Owner {
+    /// The attachment that this is the record of; one of the whole container has no interface.
+    #[must_use]
+    pub fn attachment(&self) -> AttachmentId {
+        AttachmentId { container_id: self.container_id.clone(), ifname: self.ifname.clone().unwrap_or_default() }
     }
 }
 

@@ -10,7 +10,7 @@
 use std::{fs, net::IpAddr, os::unix::fs::symlink, path::PathBuf};
 
 use host_local_ipam::{
-    Allocation, DiskStore, Error, MemoryStore, Range, RangeSet, Request, Reservations, Store, allocate, collect,
+    Allocation, DiskStore, Error, MemoryStore, Range, RangeSet, Request, Reservations, Stage, Store, allocate, collect,
     is_exhausted,
 };
 use multus_cni::{AttachmentId, NetworkName};
@@ -70,7 +70,7 @@ fn the_next_address_is_the_one_after_the_last_reserved() {
     ] {
         on_both_stores(|reservations| {
             for address in used {
-                assert!(reservations.reserve(ip(address), &owner("other")).unwrap());
+                assert!(reservations.reserve(ip(address), &owner("other"), Stage::Finished).unwrap());
             }
             if let Some(last) = last {
                 reservations.set_last_reserved(0, ip(last)).unwrap();
@@ -188,7 +188,7 @@ fn a_range_from_its_broadcast_address_on_has_no_address_and_harms_nobody() {
         on_both_stores(|reservations| {
             let set = RangeSet::new(vec![range]).unwrap();
             assert_eq!(add(reservations, "c1", std::slice::from_ref(&set)).unwrap_err(), exhausted(0, &set));
-            assert!(reservations.reserve(ip("10.0.0.2"), &owner("other")).unwrap());
+            assert!(reservations.reserve(ip("10.0.0.2"), &owner("other"), Stage::Finished).unwrap());
             assert_eq!(add(reservations, "c1", std::slice::from_ref(&set)).unwrap_err(), exhausted(0, &set));
         });
     }
@@ -206,7 +206,9 @@ fn an_attachment_gets_one_address_of_a_set() {
         assert_eq!(add(reservations, "c2", &sets).unwrap(), ["10.0.0.3/29"]);
         assert!(add(reservations, "c1", &sets).is_err());
         let net1 = AttachmentId { ifname: "net1".to_owned(), ..owner("c1") };
-        let second = allocate(reservations, &Request { owner: &net1, sets: &sets, wanted: &[] }).unwrap();
+        let second =
+            allocate(reservations, &Request { owner: &net1, sets: &sets, wanted: &[], stage: Stage::Finished })
+                .unwrap();
         assert_eq!(second[0].address.to_string(), "10.0.0.4/29");
         // An address of another set does not matter.
         assert_eq!(add(reservations, "c1", &[set(&["10.0.1.0/29"])]).unwrap(), ["10.0.1.2/29"]);
@@ -298,7 +300,7 @@ fn a_wanted_address_that_cannot_be_given_changes_nothing() {
     ] {
         on_both_stores(|reservations| {
             let sets: Vec<RangeSet> = sets.iter().map(|ranges| set(ranges)).collect();
-            assert!(reservations.reserve(ip("192.168.1.5"), &owner("other")).unwrap());
+            assert!(reservations.reserve(ip("192.168.1.5"), &owner("other"), Stage::Finished).unwrap());
             let before = reservations.all().unwrap();
             let refused = allocated(reservations, "c1", &sets, wanted).unwrap_err();
             assert_eq!(refused.to_string(), expected);
@@ -372,7 +374,7 @@ fn what_cannot_be_remembered_is_not_reserved() {
         let disk = Disk::new();
         fs::create_dir(disk.path(&format!("last_reserved_ip.{index}"))).unwrap();
         let mut reservations = disk.lock();
-        assert!(reservations.reserve(ip("10.1.2.2"), &owner("other")).unwrap());
+        assert!(reservations.reserve(ip("10.1.2.2"), &owner("other"), Stage::Finished).unwrap());
         let sets = [set(&["10.1.2.0/24"]), set(&["10.1.3.0/24"]), set(&["2001:db8::/64"])];
         let error = allocated(&mut *reservations, "c1", &sets, &[]).unwrap_err();
         assert!(matches!(&error, Error::Allocation { set, .. } if *set == index), "{error:?}");
@@ -543,13 +545,13 @@ fn files_of_other_names_are_left_alone() {
 #[test]
 fn a_reservation_that_changed_hands_is_not_released() {
     on_both_stores(|reservations| {
-        reservations.reserve(ip("10.0.0.2"), &owner("c1")).unwrap();
+        reservations.reserve(ip("10.0.0.2"), &owner("c1"), Stage::Finished).unwrap();
         let first = reservations.all().unwrap();
         reservations.release_all(&owner("c1")).unwrap();
-        reservations.reserve(ip("10.0.0.2"), &owner("c2")).unwrap();
+        reservations.reserve(ip("10.0.0.2"), &owner("c2"), Stage::Finished).unwrap();
         reservations.release(&first[0]).unwrap();
         assert_eq!(held(reservations, "c2"), ["10.0.0.2"]);
-        assert!(!reservations.reserve(ip("10.0.0.2"), &owner("c3")).unwrap());
+        assert!(!reservations.reserve(ip("10.0.0.2"), &owner("c3"), Stage::Finished).unwrap());
     });
 }
 
@@ -757,7 +759,7 @@ fn allocated(
     wanted: &[&str],
 ) -> Result<Vec<Allocation>, Error> {
     let wanted: Vec<IpAddr> = wanted.iter().map(|text| ip(text)).collect();
-    allocate(reservations, &Request { owner: &owner(container_id), sets, wanted: &wanted })
+    allocate(reservations, &Request { owner: &owner(container_id), sets, wanted: &wanted, stage: Stage::Finished })
 }
 
 /// The addresses given to a container that wants none in particular, or why there are none.

@@ -10,8 +10,8 @@ use std::{
     path::PathBuf,
 };
 
-use host_local_ipam::{DiskStore, Range, RangeSet, Request, Reservations, Store, allocate};
-use multus_cni::AttachmentId;
+use host_local_ipam::{DiskStore, Range, RangeSet, Request, Reservations, Stage, Store, allocate};
+use multus_cni::{AttachmentId, NetworkName};
 use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
@@ -20,14 +20,19 @@ fn changes_of_others_are_noticed_within_one_tick_of_the_clock() {
     let disk = Disk::new();
     for round in 0..300_u32 {
         // Ours, sealed just now.
-        disk.lock().reserve(address(9), &owner(9)).unwrap();
+        disk.locked(|reservations| reservations.reserve(address(9), &owner(9), Stage::Finished)).unwrap();
         // Theirs, in the same tick, where the kernel's time has no finer ones (before Linux 6.13).
         let theirs = disk.reservation(address(round % 8));
         fs::write(&theirs, "c1\r\neth0").unwrap();
-        assert_eq!(disk.lock().held_by(&owner(1)).unwrap(), [address(round % 8)], "{round}");
-        disk.lock().release_all(&owner(9)).unwrap();
+        assert_eq!(
+            disk.locked(|reservations| reservations.held_by(&owner(1))).unwrap(),
+            [address(round % 8)],
+            "{round}"
+        );
+        disk.locked(|reservations| reservations.release_all(&owner(9))).unwrap();
         fs::remove_file(&theirs).unwrap();
-        let mut reservations = disk.lock();
+        let store = disk.store();
+        let mut reservations = store.lock(&network()).unwrap();
         assert_eq!(reservations.held_by(&owner(1)).unwrap(), Vec::<IpAddr>::new(), "{round}");
         assert_eq!(reservations.next_free(address(0), address(15)).unwrap(), Some(address(0)), "{round}");
     }
@@ -36,8 +41,8 @@ fn changes_of_others_are_noticed_within_one_tick_of_the_clock() {
 #[test]
 fn it_lies_beside_the_networks_where_nobody_else_looks() {
     let disk = Disk::new();
-    disk.lock().reserve(address(1), &owner(1)).unwrap();
-    let index = disk.directory.path().join(".index");
+    disk.locked(|reservations| reservations.reserve(address(1), &owner(1), Stage::Finished)).unwrap();
+    let index = disk.directory.path().join(".host-local");
     assert_eq!(fs::metadata(&index).unwrap().permissions().mode() & 0o777, 0o700);
     for file in disk.index_files() {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
@@ -47,38 +52,43 @@ fn it_lies_beside_the_networks_where_nobody_else_looks() {
     names.sort();
     assert_eq!(names, ["10.0.0.1", "lock"]);
     // No network can have that name.
-    assert!(".index".parse::<multus_cni::NetworkName>().is_err());
+    assert!(".host-local".parse::<NetworkName>().is_err());
 }
 
 #[test]
 fn a_restored_backup_does_not_bring_an_old_seal_back() {
     let disk = Disk::new();
-    disk.lock().reserve(address(1), &owner(1)).unwrap();
+    disk.locked(|reservations| reservations.reserve(address(1), &owner(1), Stage::Finished)).unwrap();
     let backup = tempfile::tempdir().unwrap();
     let copy = |from: &std::path::Path, to: &std::path::Path| {
         let status = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
         assert!(status.unwrap().success());
     };
     copy(disk.directory.path(), backup.path());
-    disk.lock().reserve(address(2), &owner(2)).unwrap();
+    disk.locked(|reservations| reservations.reserve(address(2), &owner(2), Stage::Finished)).unwrap();
     copy(backup.path(), disk.directory.path());
-    assert_eq!(disk.lock().held_by(&owner(2)).unwrap(), [address(2)]);
-    assert_eq!(disk.lock().held_by(&owner(1)).unwrap(), [address(1)]);
+    assert_eq!(disk.locked(|reservations| reservations.held_by(&owner(2))).unwrap(), [address(2)]);
+    assert_eq!(disk.locked(|reservations| reservations.held_by(&owner(1))).unwrap(), [address(1)]);
 }
 
 #[test]
 fn who_changes_the_directory_without_the_lock_is_noticed() {
     let disk = Disk::new();
-    disk.lock().reserve(address(1), &owner(1)).unwrap();
-    let mut reservations = disk.lock();
+    disk.locked(|reservations| reservations.reserve(address(1), &owner(1), Stage::Finished)).unwrap();
+    let store = disk.store();
+    let mut reservations = store.lock(&network()).unwrap();
     assert_eq!(reservations.held_by(&owner(1)).unwrap(), [address(1)]);
     fs::write(disk.reservation(address(3)), "c3\r\neth0").unwrap();
-    assert!(reservations.reserve(address(2), &owner(2)).unwrap());
-    assert!(!reservations.reserve(address(3), &owner(4)).unwrap());
+    assert!(reservations.reserve(address(2), &owner(2), Stage::Finished).unwrap());
+    assert!(!reservations.reserve(address(3), &owner(4), Stage::Finished).unwrap());
     fs::write(disk.reservation(address(5)), "c5\r\neth0").unwrap();
     drop(reservations);
     for number in [1, 2, 3, 5] {
-        assert_eq!(disk.lock().held_by(&owner(number)).unwrap(), [address(number.into())], "{number}");
+        assert_eq!(
+            disk.locked(|reservations| reservations.held_by(&owner(number))).unwrap(),
+            [address(number.into())],
+            "{number}"
+        );
     }
 }
 
@@ -86,19 +96,19 @@ fn who_changes_the_directory_without_the_lock_is_noticed() {
 fn a_name_with_space_around_it_is_found_as_its_file_says() {
     let disk = Disk::new();
     let spaced = AttachmentId { container_id: " c1".to_owned(), ifname: "eth0 ".to_owned() };
-    disk.lock().reserve(address(1), &spaced).unwrap();
-    assert_eq!(disk.lock().held_by(&owner(1)).unwrap(), [address(1)]);
+    disk.locked(|reservations| reservations.reserve(address(1), &spaced, Stage::Finished)).unwrap();
+    assert_eq!(disk.locked(|reservations| reservations.held_by(&owner(1))).unwrap(), [address(1)]);
 }
 
 #[test]
 fn networks_whose_names_differ_by_an_ending_have_their_own() {
     let disk = Disk::new();
-    for (number, name) in ["a", "a.seal", "a.index", "a.index.owners"].into_iter().enumerate() {
+    for (number, name) in ["a", "a.seal", "a.host-local", "a.index.owners"].into_iter().enumerate() {
         let store = disk.store();
         let mut reservations = store.lock(&name.parse().unwrap()).unwrap();
-        assert!(reservations.reserve(address(1), &owner(u8::try_from(number).unwrap())).unwrap());
+        assert!(reservations.reserve(address(1), &owner(u8::try_from(number).unwrap()), Stage::Finished).unwrap());
     }
-    for (number, name) in ["a", "a.seal", "a.index", "a.index.owners"].into_iter().enumerate() {
+    for (number, name) in ["a", "a.seal", "a.host-local", "a.index.owners"].into_iter().enumerate() {
         let store = disk.store();
         let mut reservations = store.lock(&name.parse().unwrap()).unwrap();
         assert_eq!(reservations.held_by(&owner(u8::try_from(number).unwrap())).unwrap(), [address(1)], "{name}");
@@ -109,13 +119,16 @@ fn networks_whose_names_differ_by_an_ending_have_their_own() {
 fn where_none_can_be_kept_the_files_are_read() {
     let disk = Disk::new();
     // A file in its place: nobody can make the directory, not even root.
-    fs::write(disk.directory.path().join(".index"), "").unwrap();
+    fs::write(disk.directory.path().join(".host-local"), "").unwrap();
     for number in 1..4 {
-        assert!(disk.lock().reserve(address(number.into()), &owner(number)).unwrap());
-        assert_eq!(disk.lock().held_by(&owner(number)).unwrap(), [address(number.into())]);
+        assert!(
+            disk.locked(|reservations| reservations.reserve(address(number.into()), &owner(number), Stage::Finished))
+                .unwrap()
+        );
+        assert_eq!(disk.locked(|reservations| reservations.held_by(&owner(number))).unwrap(), [address(number.into())]);
     }
-    disk.lock().release_all(&owner(2)).unwrap();
-    assert_eq!(disk.lock().next_free(address(1), address(9)).unwrap(), Some(address(2)));
+    disk.locked(|reservations| reservations.release_all(&owner(2))).unwrap();
+    assert_eq!(disk.locked(|reservations| reservations.next_free(address(1), address(9))).unwrap(), Some(address(2)));
 }
 
 #[test]
@@ -123,20 +136,25 @@ fn thousands_are_found_and_forgotten() {
     let disk = Disk::new();
     let sets = [RangeSet::new(vec![Range::new("10.0.0.0/16".parse().unwrap()).unwrap()]).unwrap()];
     let named = |number: u32| AttachmentId { container_id: format!("c{number}"), ifname: "eth0".to_owned() };
-    let mut reservations = disk.lock();
+    let store = disk.store();
+    let mut reservations = store.lock(&network()).unwrap();
     for number in 0..9_000 {
         let (owner, expected) = (named(number), address(number + 2));
-        let given = allocate(&mut *reservations, &Request { owner: &owner, sets: &sets, wanted: &[] }).unwrap();
+        let given =
+            allocate(&mut *reservations, &Request { owner: &owner, sets: &sets, wanted: &[], stage: Stage::Finished })
+                .unwrap();
         assert_eq!(given[0].address.address(), expected);
     }
     drop(reservations);
-    let mut reservations = disk.lock();
+    let store = disk.store();
+    let mut reservations = store.lock(&network()).unwrap();
     assert_eq!(reservations.next_free(address(2), address(65_534)).unwrap(), Some(address(9_002)));
     for number in (0..9_000).step_by(3) {
         reservations.release_all(&named(number)).unwrap();
     }
     drop(reservations);
-    let mut reservations = disk.lock();
+    let store = disk.store();
+    let mut reservations = store.lock(&network()).unwrap();
     for number in 0..9_000 {
         let expected: &[IpAddr] = if number % 3 == 0 { &[] } else { &[address(number + 2)] };
         assert_eq!(reservations.held_by(&named(number)).unwrap(), expected);
@@ -213,9 +231,8 @@ impl Disk {
     }
 
     /// Each time as another process would.
-    fn lock(&self) -> Box<dyn Reservations + '_> {
-        let store: &'static DiskStore = Box::leak(Box::new(self.store()));
-        store.lock(&"storage".parse().unwrap()).unwrap()
+    fn locked<T>(&self, work: impl FnOnce(&mut dyn Reservations) -> T) -> T {
+        work(&mut *self.store().lock(&network()).unwrap())
     }
 
     fn network(&self) -> PathBuf {
@@ -227,7 +244,7 @@ impl Disk {
     }
 
     fn index_files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.directory.path().join(".index")).into_iter().flatten();
+        let entries = fs::read_dir(self.directory.path().join(".host-local")).into_iter().flatten();
         let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files
@@ -236,11 +253,16 @@ impl Disk {
     fn happens(&self, event: &Event) {
         match *event {
             Event::Reserve { owner: number, address: place } => {
-                self.lock().reserve(address(place.into()), &owner(number)).unwrap();
+                self.locked(|reservations| {
+                    reservations.reserve(address(place.into()), &owner(number), Stage::Finished)
+                })
+                .unwrap();
             }
-            Event::ReleaseAll { owner: number } => self.lock().release_all(&owner(number)).unwrap(),
+            Event::ReleaseAll { owner: number } => {
+                self.locked(|reservations| reservations.release_all(&owner(number))).unwrap();
+            }
             Event::Foreign { address: place, content } => {
-                drop(self.lock());
+                self.locked(|_| ());
                 let path = self.reservation(address(place.into()));
                 // As they do: a new file, or none; never another content in place.
                 fs::remove_file(&path).ok();
@@ -282,16 +304,20 @@ impl Disk {
             let mut expected: Vec<IpAddr> =
                 (0..16).filter(|place| content(*place) == Some(format!("c{number}\r\neth0"))).map(address).collect();
             expected.sort_by_key(ToString::to_string);
-            prop_assert_eq!(self.lock().held_by(&owner(number)).unwrap(), expected);
+            prop_assert_eq!(self.locked(|reservations| reservations.held_by(&owner(number))).unwrap(), expected);
         }
         for first in [0, 5, 15] {
             let is_free = |place: &u32| content(*place).is_none_or(|content| content.is_empty());
             let expected = (first..16).find(is_free).map(address);
-            let found = self.lock().next_free(address(first), address(15)).unwrap();
+            let found = self.locked(|reservations| reservations.next_free(address(first), address(15))).unwrap();
             prop_assert_eq!(found, expected);
         }
         Ok(())
     }
+}
+
+fn network() -> NetworkName {
+    "storage".parse().unwrap()
 }
 
 fn address(number: u32) -> IpAddr {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use host_local_ipam::{
-    DiskStore, MemoryStore, Range, RangeSet, Request, Reservations, Store, allocate, collect, is_exhausted,
+    DiskStore, MemoryStore, Range, RangeSet, Request, Reservations, Stage, Store, allocate, collect, is_exhausted,
 };
 use multus_cni::{AttachmentId, Cidr, NetworkName};
 use proptest::{collection::vec, option, prelude::*, sample::Index};
@@ -40,7 +40,10 @@ fn follow(store: &dyn Store, network: &Network, calls: &[Call]) -> Result<(), Te
                 let wanted: Vec<IpAddr> = wanted.iter().map(|place| place.get(&model.places)).copied().collect();
                 let count = if *first_set_only { 1 } else { sets.len() };
                 let (owner, sets) = (attachment(*owner), &sets[..count]);
-                let given = allocate(&mut *reservations, &Request { owner: &owner, sets, wanted: &wanted });
+                let given = allocate(
+                    &mut *reservations,
+                    &Request { owner: &owner, sets, wanted: &wanted, stage: Stage::Finished },
+                );
                 if let Ok(given) = &given {
                     for (allocation, set) in given.iter().zip(sets) {
                         let address = allocation.address.address();

@@ -15,6 +15,10 @@ use crate::{
 /// How long the kernel may look for duplicates, where it is waited for.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
+/// The group that a link is in until its attachment is kept: "mkng" in ASCII. One that is found in it is the work of an
+/// ADD that is under way, or has died.
+const UNFINISHED: u32 = 0x6d6b_6e67;
+
 /// A link that this call has made, and that goes with it unless the attachment is kept.
 #[must_use = "dropping this deletes the link"]
 pub(crate) struct CreatedLink {
@@ -42,6 +46,8 @@ impl CreatedLink {
     /// Leaves the link where it is.
     pub(crate) fn keep(mut self) {
         self.kept = true;
+        // The attachment is delivered: without the note, only a second ADD would be tried before it is refused.
+        let _unnoted = self.inside.set_link_group(self.link.index, 0);
     }
 
     /// Deletes the link, whatever it is called by now.
@@ -101,8 +107,10 @@ impl Plan {
             Err(_) => {}
         }
         // Either the sandbox has that name, or Linux is older than 6.15 and has looked for it on the parent's side.
-        if inside.link_by_name(ifname)?.is_some() {
-            return Err(Error::NameTaken(ifname.to_owned()));
+        if let Some(link) = inside.link_by_name(ifname)? {
+            let ifname = ifname.to_owned();
+            let is_unfinished = link.macvlan.is_some() && link.group == UNFINISHED;
+            return Err(Error::NameTaken { ifname, unfinished: is_unfinished.then_some(link.index) });
         }
         let temporary = temporary_name(&self.attachment);
         deleted(&temporary, inside.delete_link_by_name(&temporary))?;
@@ -119,6 +127,13 @@ impl Plan {
                 Err(Error::with(error, created.undo()))
             }
         }
+    }
+
+    /// Makes the link in place of the unfinished one with that index, whose ADD is known to have died.
+    pub(crate) fn create_instead(&mut self, unfinished: u32) -> Result<CreatedLink, Error> {
+        let mut inside = self.namespace.connect(TIMEOUT)?;
+        deleted(self.attachment.ifname.as_str(), inside.delete_link(unfinished))?;
+        self.create()
     }
 
     /// Gives the link what `success` says and sets it up.
@@ -183,6 +198,7 @@ fn create_named(
         parent: parent.index,
         mtu: u32::try_from(config.mtu).ok().filter(|mtu| *mtu > 0),
         mac: config.mac,
+        group: UNFINISHED,
         mode: config.mode,
         broadcast_queue_length: config.broadcast_queue_length,
         broadcast_cutoff: config.broadcast_cutoff,

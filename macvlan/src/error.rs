@@ -82,9 +82,14 @@ pub enum Error {
     },
     /// The sandbox has an interface of that name.
     #[error(
-        "failed to rename macvlan to {0:?}: file exists: the sandbox has an interface of that name; DEL removes it"
+        "failed to rename macvlan to {ifname:?}: file exists: the sandbox has an interface of that name; DEL removes it"
     )]
-    NameTaken(String),
+    NameTaken {
+        /// The name.
+        ifname: String,
+        /// The index of the interface, when it is the link of an ADD that is under way or has died.
+        unfinished: Option<u32>,
+    },
     /// A temporary name could not be replaced.
     #[error("failed to rename macvlan to {ifname:?}: {source}")]
     Rename {
@@ -187,7 +192,7 @@ impl Error {
             | Self::NoNetns
             | Self::Netns { .. }
             | Self::Create { .. }
-            | Self::NameTaken(_)
+            | Self::NameTaken { .. }
             | Self::Rename { .. }
             | Self::Vanished(_)
             | Self::NoAddress

@@ -37,14 +37,7 @@ impl Macvlan {
         if ipam.is_none() && !Success::default().is_printable(invocation.config.version()?) {
             return Err(multus_cni::Error::NoAddressToConvert.into());
         }
-        let link = plan.create()?;
-        let mut attached = Attached { link, addresses: None, ipam };
-        if let Some(ipam) = &attached.ipam {
-            match given_addresses(&**ipam, attachment, invocation) {
-                Ok(addresses) => attached.addresses = Some(addresses),
-                Err(error) => return Err(Error::with(error, attached.undo())),
-            }
-        }
+        let mut attached = made(&mut plan, ipam, attachment, invocation)?;
         let given = attached.addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
         if let Err(error) = plan.configure(&mut attached.link, &given) {
             return Err(Error::with(error, attached.undo()));
@@ -63,11 +56,12 @@ impl Macvlan {
     fn detach(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
         let delete = || delete_interface(attachment, invocation);
         match self.ipam(invocation) {
-            Ok(ipam) => take_back(
-                ipam.as_deref(),
-                || ipam.as_ref().map_or(Ok(()), |ipam| Ok(ipam.del(attachment, invocation)?)),
-                delete,
-            ),
+            Ok(Some(ipam)) => {
+                let mut deleted = Ok(());
+                let released = ipam.del_with_interface(attachment, invocation, &mut || deleted = delete());
+                Error::both(released.map_err(Error::from), deleted)
+            }
+            Ok(None) => delete(),
             Err(error) => Error::both(Err(error), delete()),
         }
     }
@@ -100,6 +94,32 @@ impl Plugin for Macvlan {
     }
 }
 
+/// Makes the link and has the IPAM plugin reserve its addresses.
+fn made(
+    plan: &mut Plan,
+    ipam: Option<Arc<dyn Plugin>>,
+    attachment: &Attachment,
+    invocation: &Invocation,
+) -> Result<Attached, Error> {
+    let addresses = || ipam.as_ref().map(|ipam| given_addresses(&**ipam, attachment, invocation)).transpose();
+    // Of a plugin that does not tell, the ADD that began a link may be alive still.
+    let tells_the_dead = ipam.as_ref().is_none_or(|ipam| ipam.serializes_attachments());
+    match plan.create() {
+        Ok(link) => match addresses() {
+            Ok(addresses) => Ok(Attached { link, addresses, ipam }),
+            Err(error) => Err(Error::with(error, link.undo())),
+        },
+        Err(Error::NameTaken { unfinished: Some(index), .. }) if tells_the_dead => {
+            let addresses = addresses()?;
+            match plan.create_instead(index) {
+                Ok(link) => Ok(Attached { link, addresses, ipam }),
+                Err(error) => Err(Error::with(error, undone(addresses))),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Has the IPAM plugin reserve addresses. Of its result only addresses, gateways and routes count.
 fn given_addresses(ipam: &dyn Plugin, attachment: &Attachment, invocation: &Invocation) -> Result<Pending, Error> {
     let pending = ipam.add(attachment, invocation)?;
@@ -118,25 +138,20 @@ struct Attached {
 }
 
 impl Attached {
+    /// Deletes the link and releases its addresses, both whatever becomes of the other. The link goes first, so that no
+    /// address is free while something has it, unless the IPAM plugin may need it to release.
     fn undo(self) -> Result<(), Error> {
         let Self { link, addresses, ipam } = self;
-        let release = || addresses.map_or(Ok(()), |pending| Ok(pending.undo()?));
-        take_back(ipam.as_deref(), release, || link.undo())
+        if ipam.is_some_and(|ipam| ipam.serializes_attachments()) {
+            Error::both(link.undo(), undone(addresses))
+        } else {
+            Error::both(undone(addresses), link.undo())
+        }
     }
 }
 
-/// Deletes the link and releases its addresses, both whatever becomes of the other. The link goes first, so that no
-/// address is free while something has it, unless the IPAM plugin needs the link to release.
-fn take_back(
-    ipam: Option<&dyn Plugin>,
-    release: impl FnOnce() -> Result<(), Error>,
-    delete: impl FnOnce() -> Result<(), Error>,
-) -> Result<(), Error> {
-    if ipam.is_some_and(Plugin::releases_through_interface) {
-        Error::both(release(), delete())
-    } else {
-        Error::both(delete(), release())
-    }
+fn undone(addresses: Option<Pending>) -> Result<(), Error> {
+    addresses.map_or(Ok(()), |pending| Ok(pending.undo()?))
 }
 
 impl Provisional for Attached {

@@ -7,7 +7,7 @@ use std::{net::Ipv4Addr, process::ExitCode, thread, time::Duration};
 use host_local_ipam::HostLocal;
 use macvlan::Macvlan;
 use multus_cni::{Attachment, Error, Invocation, NetworkConfig, Pending, Plugin, Registry, Success};
-use multus_net::Connection;
+use multus_net::{Connection, MacvlanSpec, Namespace};
 use serde_json::{Value, json};
 use testkit::{Lab, Netns, ping, run};
 
@@ -48,6 +48,9 @@ fn main() -> ExitCode {
         ("del_needs_neither_namespace_nor_master", del_needs_neither_namespace_nor_master),
         ("del_of_a_broken_configuration_still_deletes", del_of_a_broken_configuration_still_deletes),
         ("no_address_is_free_while_a_link_has_it", no_address_is_free_while_a_link_has_it),
+        ("an_add_under_way_is_neither_replaced_nor_deleted", an_add_under_way_is_neither_replaced_nor_deleted),
+        ("the_link_of_an_add_that_died_is_replaced", the_link_of_an_add_that_died_is_replaced),
+        ("a_foreign_link_is_not_replaced", a_foreign_link_is_not_replaced),
         ("a_renamed_link_is_undone_and_a_foreign_one_is_not", a_renamed_link_is_undone_and_a_foreign_one_is_not),
         (
             "check_without_a_master_does_not_follow_the_default_route",
@@ -553,6 +556,73 @@ fn no_address_is_free_while_a_link_has_it(lab: &Lab) {
     assert!(lab.reserved("net").is_empty());
 }
 
+fn an_add_under_way_is_neither_replaced_nor_deleted(lab: &Lab) {
+    // Long enough for the other to do what it must not.
+    let moment = Duration::from_millis(200);
+    let sandbox = lab.container("c1");
+    let first = pending(lab, &sandbox, &ipv4_only());
+    let mac = sandbox.link("net1").unwrap()["address"].clone();
+    thread::scope(|scope| {
+        let second = scope.spawn(|| attach(lab, &sandbox, &ipv4_only()).unwrap_err());
+        thread::sleep(moment);
+        assert!(!second.is_finished());
+        first.keep();
+        let error = second.join().unwrap();
+        assert!(error.to_string().contains("10.1.2.2 has been allocated to c1, duplicate allocation"), "{error}");
+    });
+    assert_eq!(sandbox.link("net1").unwrap()["address"], mac);
+    assert_eq!(lab.reserved("net"), ["10.1.2.2"]);
+
+    let other = lab.container("c2");
+    let first = pending(lab, &other, &ipv4_only());
+    thread::scope(|scope| {
+        let deletion = scope.spawn(|| detach(lab, &other, &ipv4_only()));
+        thread::sleep(moment);
+        assert!(!deletion.is_finished());
+        assert_eq!(other.addresses("net1"), ["10.1.2.3/24"]);
+        first.keep();
+        deletion.join().unwrap().unwrap();
+    });
+    assert_eq!(other.links(), ["lo"]);
+    assert_eq!(lab.reserved("net"), ["10.1.2.2"]);
+}
+
+fn the_link_of_an_add_that_died_is_replaced(lab: &Lab) {
+    for keys in [ipv4_only(), json!({"ipam": {}})] {
+        let sandbox = lab.container(if keys["ipam"]["type"].is_null() { "c2" } else { "c1" });
+        // What a process leaves that was killed between making the link and setting it up.
+        lab.host.within(|| {
+            let mut host = Connection::open(Duration::from_secs(5)).unwrap();
+            let spec = MacvlanSpec {
+                name: "net1",
+                parent: host.link_by_name("ens32").unwrap().unwrap().index,
+                group: UNFINISHED,
+                ..MacvlanSpec::default()
+            };
+            host.create_macvlan(&spec, Some(&Namespace::open(sandbox.path()).unwrap())).unwrap();
+        });
+        let index = sandbox.link("net1").unwrap()["ifindex"].clone();
+        attach(lab, &sandbox, &keys).unwrap();
+        let link = sandbox.link("net1").unwrap();
+        assert_ne!(link["ifindex"], index);
+        assert_eq!((&link["group"], &link["linkinfo"]["info_data"]["mode"]), (&json!("default"), &json!("bridge")));
+        // Delivered, it stays.
+        let error = attach(lab, &sandbox, &keys).unwrap_err();
+        assert!(error.to_string().contains("file exists"), "{error}");
+        assert_eq!(sandbox.link("net1").unwrap()["ifindex"], link["ifindex"]);
+    }
+}
+
+fn a_foreign_link_is_not_replaced(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    sandbox.ip("link add net1 type veth peer name other");
+    sandbox.ip(&format!("link set net1 group {UNFINISHED}"));
+    let error = attach(lab, &sandbox, &ipv4_only()).unwrap_err();
+    assert!(error.to_string().contains("file exists"), "{error}");
+    assert_eq!(sandbox.links(), ["lo", "net1", "other"]);
+    assert!(lab.reserved("net").is_empty());
+}
+
 fn a_renamed_link_is_undone_and_a_foreign_one_is_not(lab: &Lab) {
     let sandbox = lab.container("c1");
     let added = pending(lab, &sandbox, &ipv4_only());
@@ -687,6 +757,9 @@ fn it_works_from_a_pool_of_threads(lab: &Lab) {
     addresses.dedup();
     assert_eq!(addresses.len(), 8);
 }
+
+/// The group of links whose ADD is not finished.
+const UNFINISHED: u32 = 0x6d6b_6e67;
 
 fn plugin() -> Macvlan {
     Macvlan::new(Registry::new().with("host-local", HostLocal::new()))

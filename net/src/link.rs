@@ -27,6 +27,8 @@ pub struct Link {
     pub alternative_names: Vec<String>,
     /// Maximum transmission unit in bytes.
     pub mtu: u32,
+    /// The group it belongs to; 0 unless it was put into another.
+    pub group: u32,
     /// Its hardware address, where that has six bytes.
     pub mac: Option<MacAddress>,
     /// Whether it is set up.
@@ -95,7 +97,7 @@ impl MacvlanMode {
 }
 
 /// A macvlan link to be made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct MacvlanSpec<'a> {
     /// Its name.
     pub name: &'a str,
@@ -105,6 +107,8 @@ pub struct MacvlanSpec<'a> {
     pub mtu: Option<u32>,
     /// Its hardware address; a random one when absent.
     pub mac: Option<MacAddress>,
+    /// The group it is put into; 0 for the one that links are in.
+    pub group: u32,
     /// Its mode.
     pub mode: MacvlanMode,
     /// See [`Macvlan::broadcast_queue_length`]; the kernel's default when absent.
@@ -187,6 +191,9 @@ impl Connection {
         if let Some(MacAddress(bytes)) = spec.mac {
             builder = builder.address(bytes.to_vec());
         }
+        if spec.group != 0 {
+            builder = builder.append_extra_attribute(LinkAttribute::Group(spec.group));
+        }
         if let Some(namespace) = target {
             builder = builder.setns_by_fd(namespace.raw_fd());
         }
@@ -218,6 +225,16 @@ impl Connection {
     /// `EEXIST` when there is a link of that name, and others.
     pub fn rename_link(&mut self, index: u32, name: &str) -> Result<(), Error> {
         let message = LinkUnspec::new_with_index(index).name(name.to_owned()).build();
+        self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
+    }
+
+    /// Puts a link into another group.
+    ///
+    /// # Errors
+    /// `ENODEV` when it is gone, and others.
+    pub fn set_link_group(&mut self, index: u32, group: u32) -> Result<(), Error> {
+        let group = LinkAttribute::Group(group);
+        let message = LinkUnspec::new_with_index(index).append_extra_attribute(group).build();
         self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
     }
 
@@ -275,6 +292,7 @@ impl Link {
             name: String::new(),
             alternative_names: Vec::new(),
             mtu: 0,
+            group: 0,
             mac: None,
             is_up: u32_at(body, 8)? & 1 == 1,
             is_operational: false,
@@ -287,6 +305,7 @@ impl Link {
             match kind {
                 libc::IFLA_IFNAME => link.name = text(value),
                 libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
+                libc::IFLA_GROUP => link.group = u32_at(value, 0)?,
                 libc::IFLA_ADDRESS => link.mac = mac(value),
                 libc::IFLA_OPERSTATE => link.is_operational = value.first() == Some(&IF_OPER_UP),
                 libc::IFLA_LINK => link.parent = u32_at(value, 0),

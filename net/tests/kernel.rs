@@ -265,6 +265,7 @@ fn spec(name: &str, parent: u32) -> MacvlanSpec<'_> {
         parent,
         mtu: None,
         mac: None,
+        group: 0,
         mode: MacvlanMode::Vepa,
         broadcast_queue_length: None,
         broadcast_cutoff: None,

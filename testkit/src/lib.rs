@@ -26,7 +26,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 pub use lab::Lab;
 pub use netns::{Netns, enter_private_namespaces};
 pub use ping::ping;
-pub use plugin::{Call, Reply, go_plugins};
+pub use plugin::{Call, Reply, go_plugins, strace};
 
 /// A test: its name and what it does.
 pub type Case = (&'static str, fn(&Lab));

@@ -148,3 +148,13 @@ pub fn go_plugins() -> Result<PathBuf, String> {
         "no Go plugins in /usr/lib/cni: install the package containernetworking-plugins to compare with them".to_owned()
     })
 }
+
+/// The tracer that kills a process at any of its system calls.
+///
+/// # Errors
+/// That it is not there.
+pub fn strace() -> Result<PathBuf, String> {
+    let program = PathBuf::from("/usr/bin/strace");
+    let missing = || "no /usr/bin/strace: install the package strace to kill programs at their system calls".to_owned();
+    program.is_file().then_some(program).ok_or_else(missing)
+}

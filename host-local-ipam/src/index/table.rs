@@ -1,17 +1,17 @@
-//! A hash table in a file: pages with checksums, records of one size, each at its home or with no gap behind it.
+//! A hash table in some pages of a file: pages with checksums, records of one size, each at its home or with no gap behind
+//! it.
 //!
-//! A change is one write of a page, or a few, which a kill may divide: whoever makes it has broken the seal before. What
-//! a page says that is not what was written is an error, after which the table is made anew.
+//! Changes are made in memory and written together, which a kill may divide: whoever makes them has broken the seal before.
+//! What a page says that is not what was written is an error, after which the table is made anew.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
+    collections::{BTreeMap, btree_map::Entry},
+    fs::File,
+    io::{self, Write},
     marker::PhantomData,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
+    ops::Range,
+    os::unix::fs::FileExt,
 };
-
-use crate::disk::absent_is_fine;
 
 /// What a table holds.
 pub(super) trait Record: Sized {
@@ -27,92 +27,154 @@ pub(super) trait Record: Sized {
     fn decode(bytes: &[u8]) -> Option<Self>;
 }
 
+/// The bytes of a page; small, since every change is the checksum and the write of one.
+pub(super) const PAGE: usize = 1024;
+const CHECKSUM: usize = 8;
+
+/// The pages of a file, some of them in memory.
+#[derive(Debug)]
+pub(super) struct Pages {
+    file: File,
+    read: BTreeMap<u64, Page>,
+}
+
+#[derive(Debug)]
+struct Page {
+    content: Vec<u8>,
+    changed: bool,
+}
+
+impl Pages {
+    /// How many pages stay in memory between two writes.
+    const KEPT: usize = 64;
+
+    pub(super) fn new(file: File) -> Self {
+        Self { file, read: BTreeMap::new() }
+    }
+
+    /// The content of a page, which starts behind its checksum.
+    pub(super) fn page(&mut self, number: u64) -> io::Result<&[u8]> {
+        self.read_page(number).map(|page| page.content.as_slice())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn page_mut(&mut self, number: u64) -> io::Result<&mut [u8]> {
+        let page = self.read_page(number)?;
+        page.changed = true;
+        Ok(&mut page.content)
+    }
+
+    fn read_page(&mut self, number: u64) -> io::Result<&mut Page> {
+        match self.read.entry(number) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(vacant) => {
+                let mut content = vec![0; PAGE];
+                self.file.read_exact_at(&mut content, number * wide(PAGE))?;
+                if u64_at(&content, 0) != checksum(number, &content) {
+                    return Err(corrupt());
+                }
+                Ok(vacant.insert(Page { content, changed: false }))
+            }
+        }
+    }
+
+    /// Writes what was changed, each page with its checksum, and `first` as the first of all pages, last.
+    pub(super) fn write(&mut self, first: Vec<u8>) -> io::Result<()> {
+        for (number, page) in self.read.iter_mut().filter(|(_, page)| page.changed) {
+            seal(*number, &mut page.content);
+            self.file.write_all_at(&page.content, number * wide(PAGE))?;
+            page.changed = false;
+        }
+        let mut first = first;
+        first.resize(PAGE, 0);
+        seal(0, &mut first);
+        self.file.write_all_at(&first, 0)?;
+        if self.read.len() > Self::KEPT {
+            self.read.clear();
+        }
+        Ok(())
+    }
+}
+
+/// A table in some of the pages of a file.
 #[derive(Debug)]
 pub(super) struct Table<R> {
-    file: File,
-    path: PathBuf,
-    pages: u64,
+    pages: Range<u64>,
     count: u64,
     records: PhantomData<R>,
 }
 
-const PAGE: usize = 4096;
-const CHECKSUM: usize = 8;
-
 /// Where a search ended: at the record, or at the first place without one.
 struct Place<R> {
     slot: u64,
-    page: Vec<u8>,
     record: Option<R>,
 }
 
 impl<R: Record> Table<R> {
     const SLOTS: usize = (PAGE - CHECKSUM) / R::SIZE;
 
-    /// Opens a table; `None` when the file is not there, or has another size than it says.
-    pub(super) fn open(path: PathBuf) -> io::Result<Option<Self>> {
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        };
-        let mut table = Self { file, path, pages: 0, count: 0, records: PhantomData };
-        let header = table.read_page(0)?;
-        let (pages, count) = (u64_at(&header, CHECKSUM), u64_at(&header, CHECKSUM + 8));
-        let size = pages.checked_add(1).and_then(|pages| pages.checked_mul(wide(PAGE)));
-        if pages == 0 || size != Some(table.file.metadata()?.len()) {
-            return Ok(None);
-        }
-        (table.pages, table.count) = (pages, count);
-        Ok(Some(table))
+    /// How many pages `count` records are given: three times what they need, so that the table is searched quickly and
+    /// grows rarely.
+    pub(super) fn pages_for(count: usize) -> u64 {
+        (wide(count) * 3).div_ceil(wide(Self::SLOTS)).max(4)
     }
 
-    /// Makes a table of these records, in place of the one that was there.
-    pub(super) fn create(path: PathBuf, records: Vec<R>) -> io::Result<Self> {
-        let temporary = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        let count = wide(records.len());
-        // A quarter full, so that it grows rarely and is searched quickly.
-        let pages = (count * 4).div_ceil(wide(Self::SLOTS)).max(4);
-        let table = Self { file, path, pages, count, records: PhantomData };
+    /// The table of `count` records in these pages.
+    pub(super) fn new(pages: Range<u64>, count: u64) -> Self {
+        Self { pages, count, records: PhantomData }
+    }
 
-        let slots = usize::try_from(table.capacity()).map_err(io::Error::other)?;
+    /// Writes the pages of a table of these records.
+    pub(super) fn write_all(pages: Range<u64>, records: Vec<R>, file: &mut impl Write) -> io::Result<()> {
+        let capacity = narrow((pages.end - pages.start) * wide(Self::SLOTS));
         let mut content: Vec<Option<R>> = Vec::new();
-        content.resize_with(slots, || None);
+        content.resize_with(capacity, || None);
         for record in records {
-            let mut slot = narrow(table.home(record.hash()));
+            let mut slot = narrow(home(record.hash(), wide(capacity)));
             while content.get(slot).is_some_and(Option::is_some) {
-                slot = (slot + 1) % slots;
+                slot = (slot + 1) % capacity;
             }
             if let Some(place) = content.get_mut(slot) {
                 *place = Some(record);
             }
         }
-        for (number, records) in (1..).zip(content.chunks(Self::SLOTS)) {
+        for (number, records) in pages.zip(content.chunks(Self::SLOTS)) {
             let mut page = vec![0; PAGE];
             for (slot, record) in records.iter().enumerate() {
                 if let Some(record) = record {
                     Self::put(&mut page, slot, &record.encode());
                 }
             }
-            table.write_page(number, page)?;
+            seal(number, &mut page);
+            file.write_all(&page)?;
         }
-        table.write_header()?;
-        // Replacing a file makes ext4 write it out at once.
-        absent_is_fine(fs::remove_file(&table.path))?;
-        fs::rename(&temporary, &table.path)?;
-        Ok(table)
+        Ok(())
+    }
+
+    /// The number of its records.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Its pages.
+    pub(super) fn pages(&self) -> Range<u64> {
+        self.pages.clone()
+    }
+
+    /// Whether it has no place for another record: half of all places stay without one.
+    pub(super) fn is_full(&self) -> bool {
+        (self.count + 1) * 2 > self.capacity()
     }
 
     /// The record of that hash that `is` it.
-    pub(super) fn find(&self, hash: u64, is: impl Fn(&R) -> bool) -> io::Result<Option<R>> {
-        Ok(self.search(hash, is)?.record)
+    pub(super) fn find(&self, pages: &mut Pages, hash: u64, is: impl Fn(&R) -> bool) -> io::Result<Option<R>> {
+        Ok(self.search(pages, hash, is)?.record)
     }
 
     /// All records of that hash.
-    pub(super) fn find_all(&self, hash: u64) -> io::Result<Vec<R>> {
+    pub(super) fn find_all(&self, pages: &mut Pages, hash: u64) -> io::Result<Vec<R>> {
         let mut found = Vec::new();
-        self.search(hash, |record| {
+        self.search(pages, hash, |record| {
             if record.hash() == hash {
                 found.extend(R::decode(&record.encode()));
             }
@@ -121,28 +183,17 @@ impl<R: Record> Table<R> {
         Ok(found)
     }
 
-    /// Puts `record` where one that is the `same` was, or else where there was none.
-    pub(super) fn replace(&mut self, record: R, same: impl Fn(&R, &R) -> bool) -> io::Result<()> {
-        let Place { slot, mut page, record: old } = self.search(record.hash(), |found| same(found, &record))?;
-        let is_new = old.is_none();
-        if is_new && (self.count + 1) * 2 > self.capacity() {
-            let mut records = self.all()?;
-            records.push(record);
-            *self = Self::create(self.path.clone(), records)?;
-            return Ok(());
-        }
-        Self::put(&mut page, narrow(slot) % Self::SLOTS, &record.encode());
-        self.write_page(slot / wide(Self::SLOTS) + 1, page)?;
-        if is_new {
-            self.count += 1;
-            self.write_header()?;
-        }
+    /// Puts `record` where one that is the `same` was, or else where there was none. Not into a table that is full.
+    pub(super) fn replace(&mut self, pages: &mut Pages, record: R, same: impl Fn(&R, &R) -> bool) -> io::Result<()> {
+        let Place { slot, record: old } = self.search(pages, record.hash(), |found| same(found, &record))?;
+        self.write(pages, slot, &record.encode())?;
+        self.count += u64::from(old.is_none());
         Ok(())
     }
 
     /// Takes out the record of that hash that `is` it, and closes the gap.
-    pub(super) fn remove(&mut self, hash: u64, is: impl Fn(&R) -> bool) -> io::Result<()> {
-        let found = self.search(hash, is)?;
+    pub(super) fn remove(&mut self, pages: &mut Pages, hash: u64, is: impl Fn(&R) -> bool) -> io::Result<()> {
+        let found = self.search(pages, hash, is)?;
         if found.record.is_none() {
             return Ok(());
         }
@@ -153,77 +204,56 @@ impl<R: Record> Table<R> {
         // Half of all places are without one.
         for _ in 0..capacity {
             slot = (slot + 1) % capacity;
-            let Some(record) = self.read(slot)? else {
+            let Some(record) = self.read(pages, slot)? else {
                 break;
             };
             // One whose home lies behind the gap stays; any other would no longer be found.
-            if distance(self.home(record.hash()), slot) >= distance(gap, slot) {
-                self.write(gap, &record.encode())?;
+            if distance(home(record.hash(), capacity), slot) >= distance(gap, slot) {
+                self.write(pages, gap, &record.encode())?;
                 gap = slot;
             }
         }
-        self.write(gap, &vec![0; R::SIZE])?;
+        self.write(pages, gap, &vec![0; R::SIZE])?;
         self.count = self.count.saturating_sub(1);
-        self.write_header()
+        Ok(())
     }
 
-    /// Looks at every record from the home of `hash` on, up to the one that `is` it or the first place without one. At
-    /// least half of all places are without one.
-    fn search(&self, hash: u64, mut is: impl FnMut(&R) -> bool) -> io::Result<Place<R>> {
-        let mut slot = self.home(hash);
-        let mut page = self.read_page(slot / wide(Self::SLOTS) + 1)?;
-        for _ in 0..self.capacity() {
-            match R::decode(Self::bytes(&page, narrow(slot) % Self::SLOTS)) {
-                Some(record) if !is(&record) => {}
-                record => return Ok(Place { slot, page, record }),
-            }
-            slot = (slot + 1) % self.capacity();
-            if slot.is_multiple_of(wide(Self::SLOTS)) {
-                page = self.read_page(slot / wide(Self::SLOTS) + 1)?;
-            }
-        }
-        Err(corrupt())
-    }
-
-    fn all(&self) -> io::Result<Vec<R>> {
+    /// All records.
+    pub(super) fn all(&self, pages: &mut Pages) -> io::Result<Vec<R>> {
         let mut records = Vec::new();
-        for number in 1..=self.pages {
-            let page = self.read_page(number)?;
-            records.extend((0..Self::SLOTS).filter_map(|slot| R::decode(Self::bytes(&page, slot))));
+        for number in self.pages.clone() {
+            let page = pages.page(number)?;
+            records.extend((0..Self::SLOTS).filter_map(|slot| R::decode(Self::bytes(page, slot))));
         }
         Ok(records)
     }
 
-    fn read(&self, slot: u64) -> io::Result<Option<R>> {
-        let page = self.read_page(slot / wide(Self::SLOTS) + 1)?;
-        Ok(R::decode(Self::bytes(&page, narrow(slot) % Self::SLOTS)))
+    /// Looks at every record from the home of `hash` on, up to the one that `is` it or the first place without one. At
+    /// least half of all places are without one.
+    fn search(&self, pages: &mut Pages, hash: u64, mut is: impl FnMut(&R) -> bool) -> io::Result<Place<R>> {
+        let mut slot = home(hash, self.capacity());
+        for _ in 0..self.capacity() {
+            match self.read(pages, slot)? {
+                Some(record) if !is(&record) => {}
+                record => return Ok(Place { slot, record }),
+            }
+            slot = (slot + 1) % self.capacity();
+        }
+        Err(corrupt())
     }
 
-    fn write(&self, slot: u64, bytes: &[u8]) -> io::Result<()> {
-        let number = slot / wide(Self::SLOTS) + 1;
-        let mut page = self.read_page(number)?;
-        Self::put(&mut page, narrow(slot) % Self::SLOTS, bytes);
-        self.write_page(number, page)
+    fn read(&self, pages: &mut Pages, slot: u64) -> io::Result<Option<R>> {
+        let page = pages.page(self.page_of(slot))?;
+        Ok(R::decode(Self::bytes(page, narrow(slot) % Self::SLOTS)))
     }
 
-    fn write_header(&self) -> io::Result<()> {
-        let mut page = vec![0; CHECKSUM];
-        page.extend(self.pages.to_le_bytes());
-        page.extend(self.count.to_le_bytes());
-        page.resize(PAGE, 0);
-        self.write_page(0, page)
+    fn write(&self, pages: &mut Pages, slot: u64, record: &[u8]) -> io::Result<()> {
+        Self::put(pages.page_mut(self.page_of(slot))?, narrow(slot) % Self::SLOTS, record);
+        Ok(())
     }
 
-    fn read_page(&self, number: u64) -> io::Result<Vec<u8>> {
-        let mut page = vec![0; PAGE];
-        self.file.read_exact_at(&mut page, number * wide(PAGE))?;
-        if u64_at(&page, 0) == checksum(number, &page) { Ok(page) } else { Err(corrupt()) }
-    }
-
-    fn write_page(&self, number: u64, mut page: Vec<u8>) -> io::Result<()> {
-        let sum = checksum(number, &page).to_le_bytes();
-        page.splice(..CHECKSUM, sum);
-        self.file.write_all_at(&page, number * wide(PAGE))
+    fn page_of(&self, slot: u64) -> u64 {
+        self.pages.start + slot / wide(Self::SLOTS)
     }
 
     fn bytes(page: &[u8], slot: usize) -> &[u8] {
@@ -239,14 +269,21 @@ impl<R: Record> Table<R> {
     }
 
     fn capacity(&self) -> u64 {
-        self.pages * wide(Self::SLOTS)
+        (self.pages.end - self.pages.start) * wide(Self::SLOTS)
     }
+}
 
-    /// Where a record of that hash belongs.
-    fn home(&self, hash: u64) -> u64 {
-        // The upper half is the better half of a product.
-        (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % self.capacity()
+fn seal(number: u64, page: &mut [u8]) {
+    let sum = checksum(number, page).to_le_bytes();
+    if let Some(place) = page.first_chunk_mut() {
+        *place = sum;
     }
+}
+
+/// Where a record of that hash belongs.
+fn home(hash: u64, capacity: u64) -> u64 {
+    // The upper half is the better half of a product.
+    (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % capacity
 }
 
 /// Of a page's content and its number, so that none is taken for another.
@@ -286,7 +323,7 @@ mod tests {
 
     impl Record for Pair {
         // Few to a page, so that a search crosses pages.
-        const SIZE: usize = 1000;
+        const SIZE: usize = 400;
 
         fn hash(&self) -> u64 {
             self.hash.into()
@@ -306,24 +343,23 @@ mod tests {
     #[test]
     fn it_holds_what_was_put_in_and_not_taken_out() {
         proptest!(ProptestConfig::with_cases(64), |(changes in proptest::collection::vec((any::<bool>(), 0..8_u8, 0..20_u8), 1..120))| {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join("table");
-            let mut table = Table::<Pair>::create(path.clone(), Vec::new()).unwrap();
+            let (mut pages, mut table) = made(Vec::new(), 2);
             let mut expected: Vec<Pair> = Vec::new();
             for (put, hash, value) in changes {
                 let pair = Pair { hash, value };
                 expected.retain(|other| *other != pair);
                 if put {
-                    table.replace(pair, |old, new| old == new).unwrap();
+                    table.replace(&mut pages, pair, |old, new| old == new).unwrap();
                     expected.push(pair);
                 } else {
-                    table.remove(pair.hash(), |found| *found == pair).unwrap();
+                    table.remove(&mut pages, pair.hash(), |found| *found == pair).unwrap();
                 }
-                // As another process finds it.
-                table = Table::open(path.clone()).unwrap().unwrap();
-                prop_assert_eq!(table.count, wide(expected.len()));
+                prop_assert_eq!(table.count(), wide(expected.len()));
+                if table.is_full() {
+                    (pages, table) = made(table.all(&mut pages).unwrap(), expected.len());
+                }
                 for hash in 0..8 {
-                    let mut found = table.find_all(u64::from(hash)).unwrap();
+                    let mut found = table.find_all(&mut pages, u64::from(hash)).unwrap();
                     found.sort_unstable();
                     let mut of_hash: Vec<Pair> = expected.iter().copied().filter(|pair| pair.hash == hash).collect();
                     of_hash.sort_unstable();
@@ -335,18 +371,45 @@ mod tests {
 
     #[test]
     fn a_changed_bit_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("table");
         let pair = Pair { hash: 3, value: 4 };
-        drop(Table::create(path.clone(), vec![pair]).unwrap());
-        let good = fs::read(&path).unwrap();
-        for place in (0..good.len()).step_by(97) {
-            let mut bytes = good.clone();
-            bytes[place] ^= 1;
-            fs::write(&path, bytes).unwrap();
-            let read =
-                Table::<Pair>::open(path.clone()).and_then(|table| table.map_or(Err(corrupt()), |table| table.all()));
-            assert!(read.is_err(), "{place}");
+        let (pages, table) = made(vec![pair], 1);
+        let all = || table.all(&mut Pages::new(pages.file.try_clone().unwrap()));
+        for place in (PAGE..5 * PAGE).step_by(97) {
+            let mut byte = [0];
+            pages.file.read_exact_at(&mut byte, wide(place)).unwrap();
+            pages.file.write_all_at(&[byte[0] ^ 1], wide(place)).unwrap();
+            assert!(all().is_err(), "{place}");
+            pages.file.write_all_at(&byte, wide(place)).unwrap();
+            assert_eq!(all().unwrap(), [pair]);
         }
+    }
+
+    #[test]
+    fn what_was_changed_is_read_after_it_was_written() {
+        let pair = |hash| Pair { hash, value: 7 };
+        let (mut pages, mut table) = made(vec![pair(1)], 100);
+        let stored = |pages: &Pages, table: &Table<Pair>| {
+            let mut hashes: Vec<u8> = Vec::new();
+            let all = table.all(&mut Pages::new(pages.file.try_clone().unwrap())).unwrap();
+            hashes.extend(all.iter().map(|pair| pair.hash));
+            hashes.sort_unstable();
+            hashes
+        };
+        for hash in 2..100 {
+            table.replace(&mut pages, pair(hash), |old, new| old == new).unwrap();
+        }
+        assert_eq!(stored(&pages, &table), [1]);
+        pages.write(Vec::new()).unwrap();
+        assert_eq!(stored(&pages, &table), (1..100).collect::<Vec<u8>>());
+    }
+
+    /// A table with room for `count` records, behind a first page.
+    fn made(records: Vec<Pair>, count: usize) -> (Pages, Table<Pair>) {
+        let mut file = tempfile::tempfile().unwrap();
+        let pages = 1..1 + Table::<Pair>::pages_for(count);
+        let held = wide(records.len());
+        file.write_all(&[0; PAGE]).unwrap();
+        Table::write_all(pages.clone(), records, &mut file).unwrap();
+        (Pages::new(file), Table::new(pages, held))
     }
 }
