@@ -60,6 +60,9 @@ const OURS: &str = ".host-local";
 /// sees it.
 const RECORD: &str = "user.host-local";
 
+/// How many networks stay open, with three descriptors each.
+const MOST_IDLE: usize = 64;
+
 impl DiskStore {
     /// Where the plugin keeps reservations unless told otherwise.
     pub const DEFAULT_DATA_DIR: &'static str = "/var/lib/cni/networks";
@@ -671,7 +674,11 @@ impl Drop for Network<'_> {
         // Unlocked before anybody else can find it, who would take the lock for their own.
         if self.lock.release().is_ok() {
             let (directory, lock) = (Arc::clone(&self.directory), Arc::clone(&self.lock));
-            self.store.idle().insert(self.name.clone(), Idle { directory, lock, index, seen: self.seen });
+            let mut idle = self.store.idle();
+            if idle.len() >= MOST_IDLE {
+                idle.clear();
+            }
+            idle.insert(self.name.clone(), Idle { directory, lock, index, seen: self.seen });
         }
     }
 }
