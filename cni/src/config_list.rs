@@ -113,6 +113,12 @@ impl NetworkConfigList {
         &self.version
     }
 
+    /// Whether this is the configuration of a single plugin.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        self.single
+    }
+
     /// Whether CHECK is to succeed without asking the plugins.
     #[must_use]
     pub fn disable_check(&self) -> bool {

@@ -121,6 +121,10 @@ pub struct Item<'a> {
 }
 
 impl<'a> Item<'a> {
+    pub(crate) fn new(path: &str, value: &'a Value) -> Self {
+        Self { path: path.to_owned(), value }
+    }
+
     /// The value as a string.
     ///
     /// # Errors
@@ -199,8 +203,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
-/// Writes a value as the Go tools print their results and errors.
-pub(crate) fn go_json(value: &impl Serialize) -> Vec<u8> {
+/// Writes a value as the Go tools print their results and errors: indented by four spaces, with `<`, `>` and `&` escaped.
+#[must_use]
+pub fn go_json(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"    "));
     // The types printed here have string keys and no failing Serialize, and a Vec takes every write.
