@@ -1,0 +1,65 @@
+//! The Multus meta-plugin as a library: what a pod asks for becomes a list of delegates, each a network to attach the
+//! pod's sandbox to. Nothing here talks to the kernel or runs a plugin.
+//!
+//! * [`Config`]: the configuration of type `multus`; [`PodArgs`]: what the runtime says of the pod in `CNI_ARGS`.
+//! * [`Cluster`]: what is asked of Kubernetes, and [`PodResources`] of its kubelet; implemented elsewhere.
+//! * [`parse_networks`] and [`parse_default_network`]: the pod's annotations, as [`NetworkSelection`]s.
+//! * [`Planner`]: resolves every reference to a configuration, and prepares it; the outcome is a [`Plan`] of
+//!   [`Delegate`]s, plain data in the order of their attachment.
+//! * [`Sandbox`]: says with what interface name, `CNI_ARGS` and capability arguments each delegate is run.
+//! * [`DefaultRoutes`]: which interface keeps, loses or gets a default route.
+//! * [`NetworkStatus`], [`Event`]: what is reported to Kubernetes.
+//! * [`Scratch`], [`DeviceInfoFiles`]: files that other programs read and write too.
+//!
+//! ```
+//! use multus_core::parse_networks;
+//!
+//! let networks = parse_networks("storage, lab/macvlan-conf@lab0", "web")?;
+//! assert_eq!(networks[0].to_string(), "web/storage");
+//! assert_eq!(networks[1].to_string(), "lab/macvlan-conf");
+//! assert_eq!(networks[1].request.ifname.as_ref().map(|name| name.as_str()), Some("lab0"));
+//! let error = parse_networks(r#"[{"name":"storage","mac":"02:xx"}]"#, "web").unwrap_err();
+//! assert!(error.to_string().starts_with(r#"network "web/storage": "networks[0].mac" must be "#));
+//! # Ok::<(), multus_core::Error>(())
+//! ```
+
+mod annotation;
+mod atomic_file;
+mod checkpoint;
+mod cluster;
+mod config;
+mod default_route;
+mod delegate;
+mod device_info;
+mod devices;
+mod error;
+mod event;
+mod hardware_address;
+mod network_config;
+mod plan;
+mod pod;
+mod pod_args;
+mod runtime_config;
+mod sandbox;
+mod scratch;
+mod selection;
+mod status;
+
+pub use annotation::{parse_default_network, parse_networks};
+pub use checkpoint::Checkpoint;
+pub use cluster::{Cluster, ClusterError, NetworkAttachmentDefinition};
+pub use config::{Config, LogConfig, Master};
+pub use default_route::{DefaultRoute, DefaultRoutes};
+pub use delegate::Delegate;
+pub use device_info::{DeviceInfo, DeviceInfoFiles};
+pub use devices::{PodResources, ResourceDevices};
+pub use error::Error;
+pub use event::{Event, EventKind};
+pub use plan::{Plan, Planner};
+pub use pod::{Pod, PodReference};
+pub use pod_args::PodArgs;
+pub use runtime_config::{Bandwidth, PortMapping, RuntimeConfig};
+pub use sandbox::Sandbox;
+pub use scratch::Scratch;
+pub use selection::{InterfaceRequest, NetworkSelection};
+pub use status::NetworkStatus;

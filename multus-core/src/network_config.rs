@@ -1,0 +1,187 @@
+//! Configurations of networks, checked where somebody else wrote them.
+
+use std::{fs, io, path::Path};
+
+use multus_cni::{
+    Dns, Document, Error as CniError, FieldError, Item, NetworkConfigList, NetworkName, Object, RawObject,
+    configuration_files,
+};
+
+use crate::{
+    Error,
+    error::{malformed, quoted},
+};
+
+/// Reads a configuration, of one plugin when it has a `type` and else of a list. Messages call it `label`, and name the key
+/// with its place.
+pub(crate) fn read(bytes: &[u8], label: &str) -> Result<NetworkConfigList, Error> {
+    let document = Document::parse(bytes).map_err(|error| malformed(label, format_args!("must be JSON: {error}")))?;
+    let root = document.root(label);
+    let view = root.object().map_err(|_| malformed(label, "must be a JSON object"))?;
+    check_standard_keys(&view)?;
+    if view.string("type")?.unwrap_or_default().is_empty() {
+        check_plugins(&view)?;
+    }
+    let name = view.string("name")?.unwrap_or_default();
+    name.parse::<NetworkName>().map_err(|error| {
+        let problem = format!("{error}: it must be letters, digits, \"_\", \".\" and \"-\", not {}", quoted(name));
+        FieldError::new(view.path_of("name"), problem)
+    })?;
+    Ok(NetworkConfigList::parse_either(bytes)?)
+}
+
+/// As [`read`], with `name` for a configuration that has none.
+pub(crate) fn read_named(text: &str, name: &str, label: &str) -> Result<NetworkConfigList, Error> {
+    let mut object = match RawObject::parse(text.as_bytes()) {
+        Ok(object) if object.value("name").is_none_or(|name| name.get() == "\"\"") => object,
+        // As it is, or with an error that says where.
+        _ => return read(text.as_bytes(), label),
+    };
+    object.set("name", name)?;
+    read(&object.print(), label)
+}
+
+/// The configuration named `name` among the files of `directory`, in the order of their names.
+pub(crate) fn find(directory: &Path, name: &str) -> Result<NetworkConfigList, Error> {
+    let files = configuration_files(directory, &["conf", "json", "conflist"])?;
+    if files.is_empty() {
+        return Err(Error::NoFiles(directory.to_owned()));
+    }
+    for file in files {
+        let bytes = fs::read(&file).map_err(Error::io("reading file", &file))?;
+        let parse = match file.extension().is_some_and(|extension| extension == "conflist") {
+            true => NetworkConfigList::parse,
+            false => NetworkConfigList::parse_single,
+        };
+        match parse(&bytes) {
+            Ok(list) if list.name().as_str() == name => return Ok(list),
+            // Another network, or none that could be asked for.
+            Ok(_) | Err(CniError::MissingNetworkName | CniError::InvalidNetworkName(_)) => {}
+            Err(error) => return Err(error.within(file.display().to_string()).into()),
+        }
+    }
+    Err(Error::NoSuchFile { name: name.to_owned(), directory: directory.to_owned() })
+}
+
+/// The configuration in the file at `path`, or in the first file of that directory, with the plugins that join it.
+pub(crate) fn load(path: &Path) -> Result<NetworkConfigList, Error> {
+    let metadata = fs::metadata(path).map_err(Error::io("reading file", path))?;
+    let list = match metadata.is_dir() {
+        false => NetworkConfigList::from_file(path)?,
+        true => {
+            let first = configuration_files(path, &["conf", "conflist"])?.into_iter().next();
+            NetworkConfigList::from_file(&first.ok_or_else(|| Error::NoFiles(path.to_owned()))?)?
+        }
+    };
+    if let Some(kind) = list.types().find(|kind| matches!(*kind, "multus" | "multus-shim")) {
+        let source = io::Error::other(format!("its type is {kind:?}, which would call itself without end"));
+        return Err(Error::Io { attempt: "delegating to", path: path.to_owned(), source });
+    }
+    Ok(list)
+}
+
+/// The types that every configuration's keys must have. Values that may be secret are not repeated in messages.
+pub(crate) fn check_standard_keys(view: &Object<'_>) -> Result<(), FieldError> {
+    for key in ["cniVersion", "name", "type"] {
+        view.string(key)?;
+    }
+    if let Some(capabilities) = view.item("capabilities") {
+        object(&capabilities)?.items().filter(|item| !item.is_null()).try_for_each(|item| item.boolean().map(drop))?;
+    }
+    if let Some(ipam) = view.item("ipam") {
+        object(&ipam)?.string("type")?;
+    }
+    if let Some(dns) = view.item("dns") {
+        Dns::parse(&object(&dns)?)?;
+    }
+    Ok(())
+}
+
+/// As [`Item::object`], for what may hold secrets: the value is not repeated in the message.
+pub(crate) fn object<'a>(item: &Item<'a>) -> Result<Object<'a>, FieldError> {
+    item.object().map_err(|_| FieldError::new(item.path(), "must be an object"))
+}
+
+/// As [`Item::array`], for what may hold secrets.
+pub(crate) fn array<'a>(item: &Item<'a>) -> Result<Vec<Item<'a>>, FieldError> {
+    item.array().map_err(|_| FieldError::new(item.path(), "must be a list"))
+}
+
+fn check_plugins(view: &Object<'_>) -> Result<(), FieldError> {
+    let missing = |path, problem| Err(FieldError::new(path, problem));
+    let Some(plugins) = view.item("plugins") else {
+        return missing(view.path_of("type"), "is missing: delegate must have the 'type' or 'plugin' field");
+    };
+    let elements = array(&plugins)?;
+    if elements.is_empty() {
+        return missing(plugins.path().to_owned(), "is empty: a plugin delegate must have the 'type' field");
+    }
+    for element in elements {
+        let plugin = object(&element)?;
+        if plugin.string("type")?.unwrap_or_default().is_empty() {
+            return missing(plugin.path_of("type"), "is missing: a plugin delegate must have the 'type' field");
+        }
+        check_standard_keys(&plugin)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        read(text.as_bytes(), "spec.config").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_configuration_without_a_name_gets_one() {
+        let named = |text: &str| {
+            let list = read_named(text, "net1", "spec.config").unwrap();
+            (list.name().to_string(), String::from_utf8(list.bytes().to_vec()).unwrap())
+        };
+        assert_eq!(named(r#"{"type":"mynet"}"#), ("net1".into(), r#"{"name":"net1","type":"mynet"}"#.into()));
+        assert_eq!(named(r#"{"name":"", "type":"a"}"#).0, "net1");
+        assert_eq!(named(r#"{"name":null,"type":"a"}"#).0, "net1");
+        let own = r#"{ "NAME":"own",  "type":"a", "type":"b" }"#;
+        assert_eq!(named(own), ("own".into(), own.into()));
+    }
+
+    #[test]
+    fn one_plugin_or_a_list_is_told_by_type() {
+        let types = |text: &str| {
+            let list = read(text.as_bytes(), "").unwrap();
+            (list.is_single(), list.types().map(str::to_owned).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(types(r#"{"name":"n","type":"a","plugins":5}"#), (true, "a".to_owned()));
+        assert_eq!(types(r#"{"name":"n","type":"","plugins":[{"type":"a"},{"type":"b"}]}"#), (false, "a b".to_owned()));
+    }
+
+    #[test]
+    fn what_is_malformed_is_named_without_its_content() {
+        assert_eq!(refused("{"), r#""spec.config" must be JSON: unexpected end of JSON input"#);
+        assert_eq!(refused("\"secret\""), r#""spec.config" must be a JSON object"#);
+        assert_eq!(
+            refused(r#"{"name":"n"}"#),
+            r#""spec.config.type" is missing: delegate must have the 'type' or 'plugin' field"#
+        );
+        assert_eq!(
+            refused(r#"{"name":"n","plugins":[]}"#),
+            r#""spec.config.plugins" is empty: a plugin delegate must have the 'type' field"#
+        );
+        assert_eq!(
+            refused(r#"{"name":"n","plugins":[{"type":"a"},{"typo":"b"}]}"#),
+            r#""spec.config.plugins[1].type" is missing: a plugin delegate must have the 'type' field"#
+        );
+        assert_eq!(refused(r#"{"name":"n","plugins":"secret"}"#), r#""spec.config.plugins" must be a list"#);
+        assert_eq!(refused(r#"{"name":"n","plugins":["secret"]}"#), r#""spec.config.plugins[0]" must be an object"#);
+        assert_eq!(refused(r#"{"name":"n","type":"a","ipam":"secret"}"#), r#""spec.config.ipam" must be an object"#);
+        assert_eq!(
+            refused(r#"{"name":"n","type":"a","capabilities":{"mac":1}}"#),
+            r#""spec.config.capabilities.mac" must be true or false, not 1"#
+        );
+        let start = r#""spec.config.name" invalid characters found in network name: it must be letters, digits"#;
+        assert!(refused(r#"{"name":"../x","type":"a"}"#).starts_with(start));
+        assert!(refused(r#"{"type":"a"}"#).starts_with(r#""spec.config.name" missing network name"#));
+    }
+}
