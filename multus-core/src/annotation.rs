@@ -115,7 +115,7 @@ impl Annotation {
 fn parse_element(element: &Item<'_>, raw: &RawValue, namespace: &str) -> Result<NetworkSelection, Error> {
     let object = element.object()?;
     let named = |key, what| match object.string(key)? {
-        Some(text) if !text.is_empty() && !text.split('.').all(is_label) => {
+        Some(text) if !text.is_empty() && !is_name(text) => {
             let problem =
                 format!("must be a {what}: lower case letters, digits, \"-\" and \".\", not {}", quoted(text));
             Err(FieldError::new(object.path_of(key), problem))
@@ -197,9 +197,14 @@ fn must_be(path: impl Into<String>, wanted: &str, found: &str) -> FieldError {
     FieldError::new(path, format_args!("must be {wanted}, not {}", quoted(found)))
 }
 
-/// A DNS label as RFC 1123 has it, in lower case.
+/// What Kubernetes takes for a name.
+fn is_name(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// What Kubernetes takes for a name without dots.
 fn is_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let inner = text.bytes().all(|byte| plain(byte) || byte == b'-');
-    inner && text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain)
+    inner && text.len() <= 253 && text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain)
 }

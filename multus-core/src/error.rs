@@ -155,14 +155,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// The code of the CNI error object: 999, unless the failure came with one.
+    /// The code of the CNI error object: 999, as Multus gives for all of these.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Pod { source, .. } | Self::Network { source, .. } | Self::File { source, .. } => source.code(),
-            Self::Protocol(error) => error.code(),
             Self::Config(_)
             | Self::NoNetworks
+            | Self::Protocol(_)
             | Self::Field(_)
             | Self::Malformed(_)
             | Self::Annotation { .. }
@@ -212,9 +212,6 @@ impl Error {
 
 impl From<Error> for multus_cni::Error {
     fn from(error: Error) -> Self {
-        if let Error::Protocol(error) = error {
-            return error;
-        }
         Self::from_plugin(error.code(), error)
     }
 }

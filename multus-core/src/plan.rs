@@ -79,7 +79,6 @@ impl Resolution<'_> {
     fn run(&mut self) -> Result<(), Error> {
         self.masters()?;
         if let (Some(cluster), Some(pod)) = (self.planner.cluster, self.pod) {
-            self.default_network(cluster, pod)?;
             match self.networks(cluster, pod) {
                 Err(error) if self.is_deletion => {
                     self.plan.warnings.push(error);
@@ -98,23 +97,40 @@ impl Resolution<'_> {
         Ok(())
     }
 
-    /// Adds the networks that every pod gets.
+    /// Adds the networks that every pod gets, with the one that this pod chooses in the place of the first.
     fn masters(&mut self) -> Result<(), Error> {
         let config = self.planner.config;
+        let chosen = self.default_network()?;
         let (cluster_network, default_networks) = match &config.master {
             Master::Inline(delegates) => {
-                self.plan.delegates.extend(delegates.iter().cloned().map(Delegate::new));
+                let others = delegates.iter().skip(usize::from(chosen.is_some())).cloned().map(Delegate::new);
+                self.plan.delegates.extend(chosen.into_iter().chain(others));
                 return Ok(());
             }
             Master::Reference { cluster_network, default_networks } => (cluster_network, default_networks),
         };
         let cluster = self.planner.cluster.ok_or_else(|| Error::NoCluster(cluster_network.clone()))?;
-        self.reference(cluster, cluster_network)?;
+        match chosen {
+            Some(chosen) => self.plan.delegates.push(chosen),
+            None => self.reference(cluster, cluster_network)?,
+        }
         let is_system = |pod: &Pod| config.system_namespaces.contains(&pod.reference.namespace);
         match self.pod.is_some_and(|pod| !is_system(pod)) {
             true => default_networks.iter().try_for_each(|network| self.reference(cluster, network)),
             false => Ok(()),
         }
+    }
+
+    /// The network that the pod chooses to be its first.
+    fn default_network(&mut self) -> Result<Option<Delegate>, Error> {
+        let (Some(cluster), Some(pod)) = (self.planner.cluster, self.pod) else {
+            return Ok(None);
+        };
+        let Some(text) = &pod.default_network else {
+            return Ok(None);
+        };
+        let selection = parse_default_network(text, &self.planner.config.multus_namespace)?;
+        self.selected(cluster, pod, selection).map(Some)
     }
 
     /// Adds a network that the administrator refers to.
@@ -143,20 +159,6 @@ impl Resolution<'_> {
             }
         };
         self.plan.delegates.push(delegate);
-        Ok(())
-    }
-
-    /// Puts the network that the pod asks for in the first place.
-    fn default_network(&mut self, cluster: &dyn Cluster, pod: &Pod) -> Result<(), Error> {
-        let Some(text) = &pod.default_network else {
-            return Ok(());
-        };
-        let selection = parse_default_network(text, &self.planner.config.multus_namespace)?;
-        let delegate = self.selected(cluster, pod, selection)?;
-        match self.plan.delegates.first_mut() {
-            Some(master) => *master = delegate,
-            None => self.plan.delegates.push(delegate),
-        }
         Ok(())
     }
 
@@ -209,6 +211,11 @@ impl Resolution<'_> {
             }
             allocated => allocated?.flatten(),
         };
+        if let (Some(resource), None, false) = (&resource_name, &allocated, self.is_deletion) {
+            let problem = "there is none left: the pod has fewer than networks that want one".to_owned();
+            let error = Error::Devices { resource: resource.clone(), problem };
+            self.plan.warnings.push(error.of_network(&definition.to_string()));
+        }
         if let Some(id) = &allocated {
             config = config.edited(|plugin| {
                 plugin.set("deviceID", id)?;

@@ -29,7 +29,7 @@ impl Sandbox<'_> {
             let taken = |(_, request): &(&Delegate, &AttachmentRequest)| request.attachment.ifname == ifname;
             if let Some((other, _)) = delegates.iter().zip(&requests).find(taken) {
                 let error = Error::InterfaceTaken { ifname: ifname.to_string(), other: other.name.clone() };
-                return Err(error.of_network(&delegate.name));
+                return Err(error.of_network(&delegate.name).of_pod(&self.args.pod));
             }
             let attachment = Attachment { ifname, ..self.attachment.clone() };
             let capability_args = self.runtime_config(index, delegate, &attachment).capability_args()?;

@@ -12,6 +12,7 @@ use multus_core::{
     Checkpoint, Cluster, Config, DefaultRoute, Delegate, Error, Event, Plan, Planner, Pod, PodArgs, PodReference,
     RuntimeConfig, Sandbox,
 };
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 const UID: &str = "0b0e1d5c-9a3b-4a54-9c57-3f7cf3a6c0de";
@@ -306,15 +307,21 @@ fn each_network_takes_the_next_device_of_its_resource() {
     let ids: Vec<Option<&str>> = plan.delegates.iter().map(|delegate| delegate.device_id.as_deref()).collect();
     assert_eq!(ids, [Some("03:1"), Some("03:2"), Some("01:1"), None, None]);
     assert_eq!(plan.delegates[4].resource_name.as_deref(), Some("intel.com/other"));
+    let warnings: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2);
+    assert!(
+        warnings[1]
+            .starts_with(r#"network "test/x": error getting devices of resource "intel.com/other": there is none"#)
+    );
     assert_eq!(
         String::from_utf8_lossy(plan.delegates[1].config.bytes()),
         r#"{"name":"a","plugins":[{"deviceID":"03:2","pciBusID":"03:2","type":"s"}]}"#
     );
-    // The default network's device is none of the others'.
-    let first = Pod { default_network: Some("first".to_owned()), ..pod("test", "a") };
-    let ids: Vec<Option<String>> =
-        planner.plan(Some(&first)).unwrap().delegates.into_iter().map(|d| d.device_id).collect();
-    assert_eq!(ids.into_iter().flatten().collect::<std::collections::BTreeSet<_>>().len(), 2);
+    // The default network's device is none of the others', and the network it replaces takes none.
+    let first = Pod { default_network: Some("test/d".to_owned()), ..pod("test", "a,b") };
+    let plan = planner.plan(Some(&first)).unwrap();
+    let ids: Vec<Option<&str>> = plan.delegates.iter().map(|delegate| delegate.device_id.as_deref()).collect();
+    assert_eq!(ids, [Some("03:1"), Some("03:2"), Some("01:1")]);
 }
 
 #[test]
@@ -344,6 +351,7 @@ fn an_interface_name_is_asked_for_given_or_counted() {
     for (networks, taken) in [("a@net2,b", "net2"), ("a@eth0", "eth0"), ("a@x,b@x", "x")] {
         let plan = planned(INLINE, &cluster, &pod("test", networks)).unwrap();
         let error = run(&plan.delegates, &RuntimeConfig::default(), Command::Add).unwrap_err().to_string();
+        assert!(error.starts_with("Multus: [test/web-0/u]: network \"test/"), "{error}");
         assert!(error.contains(&format!("interface name {taken} already exists: network ")), "{error}");
     }
 }
@@ -471,6 +479,81 @@ fn an_error_names_pod_network_and_field_within_150_characters_and_no_secret() {
             assert!(shown.contains(word), "{word} is not in: {shown}");
         }
         assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+/// What somebody could write where a configuration is expected.
+fn hostile_config() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "name",
+        "type",
+        "plugins",
+        "args",
+        "cni",
+        "cniVersion",
+        "cniVersions",
+        "capabilities",
+        "ipam",
+        "dns",
+        "disableGC",
+        "loadOnlyInlinedPlugins",
+        "Type",
+    ]);
+    let leaf = prop::sample::select(vec![
+        "null",
+        "true",
+        "5",
+        "1e999",
+        "\"\"",
+        "\"a\"",
+        "\"1.0.0\"",
+        "\"\\ud800\"",
+        "[]",
+        "{}",
+    ]);
+    let keys = key.clone();
+    let any = leaf.prop_map(str::to_owned).prop_recursive(4, 24, 4, move |inner| {
+        let entry = (keys.clone(), inner.clone()).prop_map(|(key, value)| format!("\"{key}\":{value}"));
+        prop_oneof![
+            prop::collection::vec(entry, 0..5).prop_map(|entries| format!("{{{}}}", entries.join(","))),
+            prop::collection::vec(inner, 0..3).prop_map(|elements| format!("[{}]", elements.join(","))),
+        ]
+    });
+    prop_oneof![
+        any.clone(),
+        (key.clone(), any.clone()).prop_map(|(key, value)| format!(r#"{{"{key}":{value},"type":"a"}}"#)),
+        (key, any).prop_map(|(key, value)| format!(r#"{{"plugins":[{{"type":"a","{key}":{value}}},{{"type":"b"}}]}}"#)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_definition_makes_it_panic(text in hostile_config(), resource in prop::option::of(Just("r"))) {
+        let cluster = FakeCluster::default().with_resource("test/net1", &text, resource);
+        let config = config(INLINE);
+        let devices = FakeDevices(vec![("r", vec!["d"])]);
+        let planner = Planner { config: &config, cluster: Some(&cluster), resources: &devices };
+        let annotation = r#"[{"name":"net1","cni-args":{"k":"v"}}]"#;
+        match planner.plan(Some(&pod("test", annotation))) {
+            Ok(plan) => {
+                // Whatever is accepted can be run, and every plugin gets what it is to get.
+                let delegate = &plan.delegates[1].config;
+                for index in 0..delegate.len() {
+                    let plugin = delegate.plugin(index, &[]).unwrap();
+                    let args = plugin.view().object("args").unwrap().unwrap().object("cni").unwrap().unwrap();
+                    prop_assert_eq!(args.string("k").unwrap(), Some("v"));
+                    prop_assert_eq!(plugin.view().string("deviceID").unwrap(), resource.map(|_| "d"));
+                }
+            }
+            Err(error) => prop_assert!(error.to_string().contains("network \"test/net1\": "), "{}", error),
+        }
+    }
+
+    #[test]
+    fn no_configuration_makes_it_panic(text in hostile_config(), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let _either = Config::parse(&bytes);
+        let _either = Config::parse(format!(r#"{{"delegates":[{text}],"runtimeConfig":{text}}}"#).as_bytes());
+        let _either = Config::parse(format!(r#"{{"clusterNetwork":"a","prevResult":{text},"logOptions":{text}}}"#).as_bytes());
     }
 }
 
