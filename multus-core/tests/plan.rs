@@ -116,9 +116,14 @@ fn the_cluster_network_is_a_definition_a_name_a_file_or_a_directory() {
     ] {
         let plan = planned(&format!(r#"{{"name":"m",{keys}}}"#), &cluster, &pod("test", "")).unwrap();
         assert_eq!(summary(&plan.delegates), [expected], "{keys}");
+        // That there is only a file is told all the same.
+        let events = plan.warnings.iter().filter_map(Event::no_network_found).count();
+        assert_eq!(events, usize::from(keys.contains("\"second\"")), "{keys}");
     }
     let unknown = format!(r#"{{"name":"m","clusterNetwork":"nothing","confDir":"{directory}"}}"#);
-    let error = planned(&unknown, &cluster, &pod("test", "")).unwrap_err().to_string();
+    let error = planned(&unknown, &cluster, &pod("test", "")).unwrap_err();
+    assert!(Event::no_network_found(&error).is_some());
+    let error = error.to_string();
     assert!(
         error.contains(r#"failed to get clusterNetwork/defaultNetworks "nothing": cannot find a network-attach"#),
         "{error}"
@@ -341,6 +346,15 @@ fn a_resource_whose_devices_are_unknown_is_an_error() {
 }
 
 #[test]
+fn without_a_pod_no_devices_are_asked_for() {
+    let cluster = FakeCluster::default().with_resource("kube-system/a", r#"{"type":"s"}"#, Some("intel.com/vf"));
+    let config = config(r#"{"name":"m","clusterNetwork":"a"}"#);
+    let checkpoint = Checkpoint::new("/nowhere/at/all");
+    let plan = Planner { config: &config, cluster: Some(&cluster), resources: &checkpoint }.plan(None).unwrap();
+    assert_eq!((plan.delegates[0].device_id.as_deref(), plan.warnings.len()), (None, 0));
+}
+
+#[test]
 fn an_interface_name_is_asked_for_given_or_counted() {
     let mut cluster = FakeCluster::default();
     for name in ["a", "b", "c"] {
@@ -437,7 +451,10 @@ fn a_deletion_goes_as_far_as_names_are_certain() {
     let plan = planner.plan_deletion(&pod("test", "a,b,gone,a@late")).unwrap();
     assert_eq!(summary(&plan.delegates), ["weave1 eth0", "test/a net1", "test/b net2"]);
     assert_eq!(plan.warnings.len(), 2, "{:?}", plan.warnings);
-    assert!(planner.plan_deletion(&pod("test", "[garbage")).unwrap().delegates.len() == 1);
+    assert_eq!(planner.plan_deletion(&pod("test", "[garbage")).unwrap().delegates.len(), 1);
+    // What an ADD would refuse is no reason to leave anything.
+    let twice = r#"[{"name":"a","default-route":["10.0.0.1"]},{"name":"a","default-route":["10.0.0.2"]}]"#;
+    assert_eq!(planner.plan_deletion(&pod("test", twice)).unwrap().delegates.len(), 3);
 }
 
 #[test]
