@@ -1,22 +1,29 @@
 //! Reservations in memory, for tests and for programs that need none to last.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    collections::HashSet,
+    io,
     net::IpAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use multus_cni::{AttachmentId, NetworkName};
 
-use crate::{
-    AttachmentLock, Owner, Reservation, Reservations, Stage, Standing, Store, StoreError, range::successor,
-    store::release_each,
-};
+use crate::{AttachmentLock, Reservation, Reservations, Stage, Standing, Store, StoreError};
 
-/// Reservations that end with the process.
+mod entries;
+mod network;
+mod order;
+mod owners;
+
+use network::Network;
+
+/// Reservations that end with the process. A million of them take at most 64 MiB, if their containers' IDs are 64
+/// hexadecimal digits, or at most 32 bytes of anything.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    networks: Mutex<BTreeMap<NetworkName, Network>>,
+    /// In the order of their names; none is ever taken out.
+    networks: Mutex<Vec<Network>>,
     attachments: Arc<Attachments>,
 }
 
@@ -46,15 +53,6 @@ impl Attachments {
     }
 }
 
-#[derive(Debug, Default)]
-struct Network {
-    owners: BTreeMap<IpAddr, Owner>,
-    unfinished: HashSet<IpAddr>,
-    /// The same by owner.
-    addresses: HashMap<Owner, Vec<IpAddr>>,
-    last_reserved: BTreeMap<usize, IpAddr>,
-}
-
 impl MemoryStore {
     /// A store without reservations.
     #[must_use]
@@ -62,8 +60,8 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<NetworkName, Network>> {
-        // No operation leaves the map in between two states, so a panic elsewhere spoils nothing.
+    fn locked(&self) -> MutexGuard<'_, Vec<Network>> {
+        // No operation leaves a network in between two states, so a panic elsewhere spoils nothing.
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,16 +69,19 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn lock(&self, network: &NetworkName) -> Result<Box<dyn Reservations + '_>, StoreError> {
         let mut networks = self.locked();
-        networks.entry(network.clone()).or_default();
-        Ok(Box::new(Locked { networks, network: network.clone(), attachments: &self.attachments }))
+        let place = place(&networks, network).unwrap_or_else(|place| {
+            networks.insert(place, Network::new(network.clone()));
+            place
+        });
+        Ok(Box::new(Locked { networks, place, attachments: &self.attachments }))
     }
 
     fn lock_existing(&self, network: &NetworkName) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
         let networks = self.locked();
-        if !networks.contains_key(network) {
+        let Ok(place) = place(&networks, network) else {
             return Ok(None);
-        }
-        Ok(Some(Box::new(Locked { networks, network: network.clone(), attachments: &self.attachments })))
+        };
+        Ok(Some(Box::new(Locked { networks, place, attachments: &self.attachments })))
     }
 
     fn lock_attachment(&self, network: &NetworkName, attachment: &AttachmentId) -> Result<AttachmentLock, StoreError> {
@@ -96,65 +97,58 @@ impl Store for MemoryStore {
         network: &NetworkName,
         attachment: &AttachmentId,
     ) -> Result<Option<AttachmentLock>, StoreError> {
-        let is_known = self.locked().contains_key(network);
+        let is_known = place(&self.locked(), network).is_ok();
         is_known.then(|| self.lock_attachment(network, attachment)).transpose()
     }
 
     fn finish(&self, network: &NetworkName, addresses: &[IpAddr]) -> Result<(), StoreError> {
-        if let Some(network) = self.locked().get_mut(network) {
+        let mut networks = self.locked();
+        if let Some(network) = place(&networks, network).ok().and_then(|place| networks.get_mut(place)) {
             for address in addresses {
-                network.unfinished.remove(address);
+                network.set_stage(*address, Stage::Finished);
             }
         }
         Ok(())
     }
 
     fn networks(&self) -> Result<Vec<NetworkName>, StoreError> {
-        Ok(self.locked().keys().cloned().collect())
+        Ok(self.locked().iter().map(|network| network.name.clone()).collect())
     }
 }
 
+/// Where the network is, or else belongs.
+fn place(networks: &[Network], name: &NetworkName) -> Result<usize, usize> {
+    networks.binary_search_by(|network| network.name.cmp(name))
+}
+
 struct Locked<'a> {
-    networks: MutexGuard<'a, BTreeMap<NetworkName, Network>>,
-    network: NetworkName,
+    networks: MutexGuard<'a, Vec<Network>>,
+    place: usize,
     attachments: &'a Arc<Attachments>,
 }
 
 impl Locked<'_> {
+    #[allow(clippy::indexing_slicing, reason = "it was there when the networks were locked")]
     fn network(&mut self) -> &mut Network {
-        self.networks.entry(self.network.clone()).or_default()
+        &mut self.networks[self.place]
     }
 }
 
 impl Reservations for Locked<'_> {
     fn all(&mut self) -> Result<Vec<Reservation>, StoreError> {
-        let reservation = |(address, owner): (&IpAddr, &Owner)| Reservation { address: *address, owner: owner.clone() };
-        let mut all: Vec<Reservation> = self.network().owners.iter().map(reservation).collect();
+        let mut all: Vec<Reservation> = self.network().all().collect();
         all.sort_by_cached_key(|reservation| reservation.address.to_string());
         Ok(all)
     }
 
     fn try_lock_attachment(&mut self, attachment: &AttachmentId) -> Result<Option<AttachmentLock>, StoreError> {
-        let attachment = (self.network.clone(), attachment.clone());
+        let attachment = (self.network().name.clone(), attachment.clone());
         let is_free = self.attachments.locked().insert(attachment.clone());
         Ok(is_free.then(|| AttachmentLock::new(Turn { attachments: Arc::clone(self.attachments), attachment })))
     }
 
     fn next_free(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
-        if first > last {
-            return Ok(None);
-        }
-        let mut candidate = first;
-        for taken in self.network().owners.range(first..=last).map(|(address, _)| *address) {
-            if taken != candidate {
-                break;
-            }
-            if taken == last {
-                return Ok(None);
-            }
-            candidate = successor(taken);
-        }
-        Ok(Some(candidate))
+        Ok(self.network().next_free(first, last))
     }
 
     /// All of them end with the process, and so with the boot.
@@ -163,77 +157,57 @@ impl Reservations for Locked<'_> {
     }
 
     fn count(&mut self, first: IpAddr, last: IpAddr) -> Result<u64, StoreError> {
-        if first > last {
-            return Ok(0);
-        }
-        let count = self.network().owners.range(first..=last).count();
-        Ok(u64::try_from(count).unwrap_or(u64::MAX))
+        Ok(u64::try_from(self.network().count(first, last)).unwrap_or(u64::MAX))
     }
 
     fn find(&mut self, address: IpAddr) -> Result<Option<Reservation>, StoreError> {
-        let owner = self.network().owners.get(&address).cloned();
+        let owner = self.network().owner(address);
         Ok(owner.map(|owner| Reservation { address, owner }))
     }
 
     fn standing(&mut self, address: IpAddr) -> Result<Standing, StoreError> {
-        let Network { owners, unfinished, .. } = self.network();
-        Ok(match owners.contains_key(&address) {
-            true if unfinished.contains(&address) => Standing::Unfinished,
-            true => Standing::Finished,
-            false => Standing::Unrecorded,
+        Ok(match self.network().stage(address) {
+            Some(Stage::Unfinished) => Standing::Unfinished,
+            Some(Stage::Finished) => Standing::Finished,
+            None => Standing::Unrecorded,
         })
     }
 
     fn adopt(&mut self, address: IpAddr, stage: Stage) -> Result<(), StoreError> {
-        let unfinished = &mut self.network().unfinished;
-        match stage {
-            Stage::Unfinished => unfinished.insert(address),
-            Stage::Finished => unfinished.remove(&address),
-        };
+        self.network().set_stage(address, stage);
         Ok(())
     }
 
     fn reserve(&mut self, address: IpAddr, owner: &AttachmentId, stage: Stage) -> Result<bool, StoreError> {
-        let Network { owners, addresses, unfinished, .. } = self.network();
-        let Entry::Vacant(vacant) = owners.entry(address) else {
-            return Ok(false);
+        let full = || StoreError {
+            attempt: "reserve in memory",
+            path: address.to_string().into(),
+            source: io::ErrorKind::OutOfMemory.into(),
         };
-        let owner = Owner::from(owner);
-        addresses.entry(owner.clone()).or_default().push(address);
-        if stage == Stage::Unfinished {
-            unfinished.insert(address);
-        }
-        vacant.insert(owner);
-        Ok(true)
+        self.network().reserve(address, owner, stage).ok_or_else(full)
     }
 
     fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {
-        let Reservation { address, owner } = reservation;
-        let Network { owners, addresses, unfinished, .. } = self.network();
-        if owners.get(address) == Some(owner) {
-            owners.remove(address);
-            unfinished.remove(address);
-            if let Some(held) = addresses.get_mut(owner) {
-                held.retain(|held| held != address);
-                if held.is_empty() {
-                    addresses.remove(owner);
-                }
-            }
+        let network = self.network();
+        if network.owner(reservation.address).as_ref() == Some(&reservation.owner) {
+            network.release(reservation.address);
         }
         Ok(())
     }
 
     /// Reservations in memory always have an interface.
     fn held_by(&mut self, owner: &AttachmentId) -> Result<Vec<IpAddr>, StoreError> {
-        let mut held = self.network().addresses.get(&Owner::from(owner)).cloned().unwrap_or_default();
+        let mut held = self.network().held_by(owner);
         held.sort_by_cached_key(IpAddr::to_string);
         Ok(held)
     }
 
     fn release_all(&mut self, owner: &AttachmentId) -> Result<(), StoreError> {
-        let reservation = |address| Reservation { address, owner: owner.into() };
-        let held = self.held_by(owner)?;
-        release_each(self, held.into_iter().map(reservation))
+        let network = self.network();
+        for address in network.held_by(owner) {
+            network.release(address);
+        }
+        Ok(())
     }
 
     fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
