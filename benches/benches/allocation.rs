@@ -12,7 +12,7 @@ use std::{
     fs::File,
     hint::black_box,
     io::{Read, Write},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
 };
 
@@ -30,15 +30,19 @@ criterion_main!(benches);
 
 /// How many reservations there are already.
 const SIZES: [u32; 3] = [0, 1_000, 60_000];
+/// The same in memory, where there may be more.
+const SIZES_IN_MEMORY: [u32; 4] = [0, 1_000, 60_000, 1_000_000];
 
 fn in_memory(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("allocate and release in memory");
     group.throughput(Throughput::Elements(1));
-    for size in SIZES {
-        let store = MemoryStore::new();
-        fill(&store, size);
-        group
-            .bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| allocate_and_release(&store)));
+    for (family, subnet) in [("IPv4", "10.0.0.0/8"), ("IPv6", "2001:db8::/64")] {
+        for size in SIZES_IN_MEMORY {
+            let store = MemoryStore::new();
+            let mut turns = Turns::new(subnet, size);
+            turns.fill(&store, size);
+            group.bench_function(BenchmarkId::new(family, size), |bencher| bencher.iter(|| turns.take_one(&store)));
+        }
     }
 }
 
@@ -49,9 +53,9 @@ fn on_disk(criterion: &mut Criterion) {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for size in SIZES {
         let store = DiskStore::new(directory.path().join(size.to_string()));
-        fill(&store, size);
-        group
-            .bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| allocate_and_release(&store)));
+        let mut turns = Turns::new("10.0.0.0/15", size);
+        turns.fill(&store, size);
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| turns.take_one(&store)));
     }
     let floor = directory.path().join("floor");
     fs::create_dir(&floor).unwrap();
@@ -89,33 +93,60 @@ fn bare(directory: &Path) {
 
 const CONTENT: &[u8] = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\nnet1";
 
-fn allocate_and_release(store: &dyn Store) {
-    let (sets, owner) = (sets(), owner("late"));
-    let request = Request { owner: &owner, sets: &sets, wanted: &[], stage: Stage::Finished };
-    black_box(allocate(&mut *store.lock(&network()).unwrap(), &request).unwrap());
-    store.lock(&network()).unwrap().release_all(&owner).unwrap();
+/// Containers that come and go one after another, beside those that stay.
+struct Turns {
+    network: NetworkName,
+    sets: [RangeSet; 1],
+    /// So many that the next one's place is not at hand.
+    owners: Vec<AttachmentId>,
+    turn: usize,
 }
 
-fn fill(store: &dyn Store, size: u32) {
-    let mut reservations = store.lock(&network()).unwrap();
-    for number in 0..size {
-        let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 2).to_bits() + number);
-        assert!(reservations.reserve(address.into(), &owner(&format!("c{number}")), Stage::Finished).unwrap());
+impl Turns {
+    fn new(subnet: &str, size: u32) -> Self {
+        Self {
+            network: "bench".parse().unwrap(),
+            sets: [RangeSet::new(vec![Range::new(subnet.parse().unwrap()).unwrap()]).unwrap()],
+            owners: (size..size + 1024).map(owner).collect(),
+            turn: 0,
+        }
     }
-    if size > 0 {
-        let last = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + size);
-        reservations.set_last_reserved(0, last.into()).unwrap();
+
+    /// Reserves so many addresses from the first behind the gateway on.
+    fn fill(&self, store: &dyn Store, size: u32) {
+        let gateway = self.sets[0].ranges()[0].gateway();
+        let mut reservations = store.lock(&self.network).unwrap();
+        for number in 0..size {
+            assert!(reservations.reserve(nth(gateway, number + 1), &owner(number), Stage::Finished).unwrap());
+        }
+        if size > 0 {
+            reservations.set_last_reserved(0, nth(gateway, size)).unwrap();
+        }
+    }
+
+    fn take_one(&mut self, store: &dyn Store) {
+        self.turn = (self.turn + 1) % self.owners.len();
+        let owner = &self.owners[self.turn];
+        let request = Request { owner, sets: &self.sets, wanted: &[], stage: Stage::Finished };
+        black_box(allocate(&mut *store.lock(&self.network).unwrap(), &request).unwrap());
+        store.lock(&self.network).unwrap().release_all(owner).unwrap();
     }
 }
 
-fn sets() -> [RangeSet; 1] {
-    [RangeSet::new(vec![Range::new("10.0.0.0/15".parse().unwrap()).unwrap()]).unwrap()]
+/// The address so many after `address`.
+fn nth(address: IpAddr, count: u32) -> IpAddr {
+    match address {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() + count).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + u128::from(count)).into(),
+    }
 }
 
-fn network() -> NetworkName {
-    "bench".parse().unwrap()
-}
-
-fn owner(container_id: &str) -> AttachmentId {
-    AttachmentId { container_id: container_id.to_owned(), ifname: "eth0".to_owned() }
+/// The interface of a container as runtimes name them: 64 hexadecimal digits.
+fn owner(number: u32) -> AttachmentId {
+    let mut word = u64::from(number);
+    let digits = |_| {
+        word = (word ^ word >> 29).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("{word:016x}")
+    };
+    AttachmentId { container_id: (0..4).map(digits).collect(), ifname: "net1".to_owned() }
 }
