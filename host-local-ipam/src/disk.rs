@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use multus_cni::{AttachmentId, NetworkName};
+use multus_cni::{AttachmentId, ByteLock, NetworkName};
 use nix::{
     dir::{Dir, Type},
     errno::Errno,
@@ -181,15 +181,15 @@ impl Store for DiskStore {
 
     fn lock_attachment(&self, network: &NetworkName, attachment: &AttachmentId) -> Result<AttachmentLock, StoreError> {
         let file = self.ours(network, "attachments");
-        let locked = match AttachmentLock::acquire(&file, attachment.stable_hash()) {
+        let locked = match ByteLock::acquire(&file, attachment.stable_hash()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_ours().and_then(|()| AttachmentLock::acquire(&file, attachment.stable_hash()))
+                self.make_ours().and_then(|()| ByteLock::acquire(&file, attachment.stable_hash()))
             }
             // Nobody can reserve there.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(AttachmentLock::new(())),
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(AttachmentLock::new(())),
             other => other,
         };
-        locked.map_err(failed("lock", &file))
+        locked.map(AttachmentLock::new).map_err(failed("lock", &file))
     }
 
     fn lock_existing_attachment(
@@ -545,12 +545,12 @@ impl Reservations for Network<'_> {
 
     fn try_lock_attachment(&mut self, attachment: &AttachmentId) -> Result<Option<AttachmentLock>, StoreError> {
         let file = self.store.ours(&self.name, "attachments");
-        match AttachmentLock::try_acquire(&file, attachment.stable_hash()) {
+        match ByteLock::try_acquire(&file, attachment.stable_hash()) {
             // Nobody ever had a lock, or can.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
                 Ok(Some(AttachmentLock::new(())))
             }
-            other => other.map_err(failed("lock", &file)),
+            other => other.map(|lock| lock.map(AttachmentLock::new)).map_err(failed("lock", &file)),
         }
     }
 

@@ -3,17 +3,12 @@
 use std::{
     fs::File,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
-    path::Path,
+    os::{fd::AsFd, unix::fs::MetadataExt},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, fcntl, open, openat},
-    libc,
+    fcntl::{OFlag, openat},
     sys::stat::Mode,
 };
 
@@ -69,43 +64,11 @@ impl AttachmentLock {
     pub fn new(held: impl Send + 'static) -> Self {
         Self(Box::new(held))
     }
-
-    /// Waits, without limit, for the byte of `file` that `place` tells: a lock of the open file description (fcntl(2)).
-    pub(crate) fn acquire(file: &Path, place: u64) -> io::Result<Self> {
-        let file = open_for_locking(file, OFlag::O_CREAT)?;
-        uninterrupted(|| Ok(fcntl(&file, FcntlArg::F_OFD_SETLKW(&byte(place))).map(drop)?))?;
-        Ok(Self::new(file))
-    }
-
-    /// The lock, unless somebody has it.
-    pub(crate) fn try_acquire(file: &Path, place: u64) -> io::Result<Option<Self>> {
-        let file = open_for_locking(file, OFlag::empty())?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte(place))) {
-            Ok(_) => Ok(Some(Self::new(file))),
-            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 impl std::fmt::Debug for AttachmentLock {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("AttachmentLock")
-    }
-}
-
-fn open_for_locking(file: &Path, create: OFlag) -> io::Result<OwnedFd> {
-    Ok(open(file, OFlag::O_RDWR | OFlag::O_CLOEXEC | create, Mode::from_bits_truncate(0o600))?)
-}
-
-fn byte(place: u64) -> libc::flock {
-    libc::flock {
-        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
-        l_whence: 0,
-        // Half of all hashes are too large for an offset.
-        l_start: i64::try_from(place >> 1).unwrap_or_default(),
-        l_len: 1,
-        l_pid: 0,
     }
 }
 

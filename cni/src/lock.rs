@@ -1,0 +1,86 @@
+//! Turns between processes that work on the same thing.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl, open},
+    libc,
+    sys::stat::Mode,
+};
+
+/// One byte of a file, locked until this is dropped, or its process ends in whatever way: a lock of the open file
+/// description (fcntl(2)). Many things share one file, each with a byte whose place is a hash of its name.
+#[derive(Debug)]
+#[must_use = "dropping this ends the lock"]
+pub struct ByteLock(#[allow(dead_code, reason = "open for the lock's sake")] OwnedFd);
+
+impl ByteLock {
+    /// Waits for the byte, without limit. The file is made when there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or its file system has no locks.
+    pub fn acquire(file: &Path, hash: u64) -> io::Result<Self> {
+        let file = opened(file, OFlag::O_CREAT)?;
+        loop {
+            match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&byte(hash))) {
+                Ok(_) => return Ok(Self(file)),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The byte, unless somebody has it.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire), and when there is no such file: then nobody has it.
+    pub fn try_acquire(file: &Path, hash: u64) -> io::Result<Option<Self>> {
+        let file = opened(file, OFlag::empty())?;
+        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&byte(hash))) {
+            Ok(_) => Ok(Some(Self(file))),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn opened(file: &Path, create: OFlag) -> io::Result<OwnedFd> {
+    Ok(open(file, OFlag::O_RDWR | OFlag::O_CLOEXEC | create, Mode::from_bits_truncate(0o600))?)
+}
+
+fn byte(hash: u64) -> libc::flock {
+    libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
+        l_whence: 0,
+        // Half of all hashes are too large for an offset.
+        l_start: i64::try_from(hash >> 1).unwrap_or_default(),
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_is_locked_for_one_at_a_time_and_its_neighbours_for_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("locks");
+        assert_eq!(ByteLock::try_acquire(&file, 7).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let held = ByteLock::acquire(&file, u64::MAX).unwrap();
+        assert!(ByteLock::try_acquire(&file, u64::MAX).unwrap().is_none());
+        assert!(ByteLock::try_acquire(&file, 7).unwrap().is_some());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| ByteLock::acquire(&file, u64::MAX).map(drop));
+            drop(held);
+            waiting.join().unwrap().unwrap();
+        });
+        assert!(ByteLock::try_acquire(&file, u64::MAX).unwrap().is_some());
+    }
+}
