@@ -26,13 +26,8 @@ impl ByteLock {
     /// When the file cannot be opened, or its file system has no locks.
     pub fn acquire(file: &Path, hash: u64) -> io::Result<Self> {
         let file = opened(file, OFlag::O_CREAT)?;
-        loop {
-            match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&byte(hash))) {
-                Ok(_) => return Ok(Self(file)),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        uninterrupted(|| fcntl(file.as_fd(), FcntlArg::F_OFD_SETLKW(&byte(hash))))?;
+        Ok(Self(file))
     }
 
     /// The byte, unless somebody has it.
@@ -50,7 +45,18 @@ impl ByteLock {
 }
 
 fn opened(file: &Path, create: OFlag) -> io::Result<OwnedFd> {
-    Ok(open(file, OFlag::O_RDWR | OFlag::O_CLOEXEC | create, Mode::from_bits_truncate(0o600))?)
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | create;
+    Ok(uninterrupted(|| open(file, flags, Mode::from_bits_truncate(0o600)))?)
+}
+
+/// Calls that may wait are made again when a signal's handler has interrupted them, as std does.
+fn uninterrupted<T>(call: impl Fn() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            result => return result,
+        }
+    }
 }
 
 fn byte(hash: u64) -> libc::flock {

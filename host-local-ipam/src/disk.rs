@@ -18,10 +18,10 @@ use multus_cni::{AttachmentId, ByteLock, NetworkName};
 use nix::{
     dir::{Dir, Type},
     errno::Errno,
-    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat2},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2},
     libc,
     sys::stat::{FileStat, Mode, SFlag, fstatat},
-    unistd::{UnlinkatFlags, fsync, linkat, unlinkat},
+    unistd::{UnlinkatFlags, linkat, unlinkat},
 };
 use rustix::fs::{XattrFlags, fsetxattr, lgetxattr, lsetxattr};
 
@@ -31,6 +31,7 @@ use crate::{
     lock::NetworkLock,
     range::successor,
     standing::{record, standing},
+    uninterrupted::{fsync, open, openat},
 };
 
 /// Reservations in a directory: one sub-directory for each network, one file for each address.
@@ -420,7 +421,8 @@ impl Network<'_> {
     /// The names in the directory, but for those of directories and the like.
     fn names(&self) -> Result<Vec<String>, StoreError> {
         let here = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let listed = Dir::openat(&self.directory, ".", here, Mode::empty()).and_then(|mut directory| {
+        let listed = openat(&self.directory, ".", here, Mode::empty()).and_then(|directory| {
+            let mut directory = Dir::from_fd(directory)?;
             let mut names = Vec::new();
             for entry in directory.iter() {
                 let entry = entry?;

@@ -41,6 +41,7 @@ mod range;
 mod resolv_conf;
 mod standing;
 mod store;
+mod uninterrupted;
 
 pub use allocator::{Allocation, Request, Usage, allocate, allocate_all, collect, is_exhausted, usage};
 pub use config::Config;

@@ -6,11 +6,9 @@ use std::{
     os::{fd::AsFd, unix::fs::MetadataExt},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, openat},
-    sys::stat::Mode,
-};
+use nix::{errno::Errno, fcntl::OFlag, sys::stat::Mode};
+
+use crate::uninterrupted::{openat, uninterrupted};
 
 /// The lock that every process working on a network's directory takes: flock(2) on the file `lock`, as the Go plugin
 /// does. The only place that names fs2, whose methods std has come to shadow.
@@ -40,7 +38,8 @@ impl NetworkLock {
 
     /// Waits for the lock, after a [release](Self::release).
     pub(crate) fn acquire_again(&self) -> io::Result<()> {
-        uninterrupted(|| fs2::FileExt::lock_exclusive(&self.0))
+        let errno = |error: io::Error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+        Ok(uninterrupted(|| fs2::FileExt::lock_exclusive(&self.0).map_err(errno))?)
     }
 
     /// Whether its file is the one that others find by its name.
@@ -69,14 +68,5 @@ impl AttachmentLock {
 impl std::fmt::Debug for AttachmentLock {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("AttachmentLock")
-    }
-}
-
-fn uninterrupted(lock: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    loop {
-        match lock() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
