@@ -380,8 +380,11 @@ impl Network<'_> {
             }
             other => other?,
         }
-        if self.store.durable {
-            fsync(&self.directory)?;
+        if self.store.durable
+            && let Err(error) = fsync(&self.directory)
+        {
+            self.remove(name)?;
+            return Err(error.into());
         }
         Ok(true)
     }
