@@ -274,7 +274,11 @@ impl Network<'_> {
             return Some(index);
         }
         self.store.make_ours().ok()?;
-        let owners: Vec<_> = self.all_files().ok()?.into_iter().map(|known| (known.owner, known.address)).collect();
+        let mut owners = Vec::new();
+        for address in self.addresses().ok()? {
+            // One that cannot be read now may be read by the next who looks, and must not be forgotten until then.
+            owners.extend(self.read(address).ok()?.map(|owner| (owner, address)));
+        }
         Index::build(path, times, seen, boot, &owners, &self.taken().ok()?).ok()
     }
 
@@ -437,12 +441,17 @@ impl Network<'_> {
         listed.map_err(|error| failed("read", &self.path)(error.into()))
     }
 
-    /// Every reservation, read from its file.
-    fn all_files(&self) -> Result<Vec<Reservation>, StoreError> {
+    /// The addresses that files have the names of, in the order of their text.
+    fn addresses(&self) -> Result<Vec<IpAddr>, StoreError> {
         let mut names = self.names()?;
         names.sort();
+        Ok(names.iter().filter_map(|name| address_named(name)).collect())
+    }
+
+    /// Every reservation, read from its file.
+    fn all_files(&self) -> Result<Vec<Reservation>, StoreError> {
         let mut reservations = Vec::new();
-        for address in names.iter().filter_map(|name| address_named(name)) {
+        for address in self.addresses()? {
             // What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go plugin;
             // the address is taken all the same.
             let owner = self.read(address).ok().flatten();
@@ -573,7 +582,7 @@ impl Reservations for Network<'_> {
     }
 
     fn next_from_earlier_boot(&mut self, first: IpAddr, last: IpAddr) -> Result<Option<IpAddr>, StoreError> {
-        let mut addresses: Vec<IpAddr> = self.names()?.iter().filter_map(|name| address_named(name)).collect();
+        let mut addresses = self.addresses()?;
         addresses.retain(|address| (first..=last).contains(address));
         addresses.sort_unstable();
         for address in addresses {
