@@ -1,7 +1,7 @@
 //! The plugin's commands.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -62,10 +62,14 @@ impl HostLocal {
             root: invocation.root.clone(),
         };
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let store: &mut Arc<dyn Store> = opened.entry(place).or_insert_with_key(|place| {
-            let boot = Boot::current(&place.root).ok();
-            Arc::new(DiskStore::in_boot(&place.data_dir, boot).durable(place.durable))
-        });
+        let store: &mut Arc<dyn Store> = match opened.entry(place) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let Place { data_dir, durable, root } = new.key();
+                let store = DiskStore::in_boot(data_dir, Boot::current(root)?).durable(*durable);
+                new.insert(Arc::new(store))
+            }
+        };
         Ok(Arc::clone(store))
     }
 

@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::StoreError;
+
 /// One boot of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boot {
@@ -13,15 +15,24 @@ pub struct Boot {
 
 impl Boot {
     /// The boot that this is, of the machine whose file system is at `root` (`/proc/sys/kernel/random/boot_id`, and
-    /// machine-id(5)).
+    /// machine-id(5)); `None` where there is no boot ID.
     ///
     /// # Errors
-    /// When the boot's ID cannot be read.
-    pub fn current(root: &Path) -> io::Result<Self> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        let id = first_digits(&boot).ok_or(io::ErrorKind::InvalidData)?;
-        let machine = fs::read_to_string(root.join("etc/machine-id")).ok();
-        Ok(Self { machine: machine.as_deref().and_then(first_digits), id })
+    /// When one of these is there and cannot be read.
+    pub fn current(root: &Path) -> Result<Option<Self>, StoreError> {
+        let Some(id) = read_id(Path::new("/proc/sys/kernel/random/boot_id"))? else {
+            return Ok(None);
+        };
+        Ok(Some(Self { machine: read_id(&root.join("etc/machine-id"))?, id }))
+    }
+}
+
+/// The start of the ID in a file, if there is one.
+fn read_id(file: &Path) -> Result<Option<u64>, StoreError> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(first_digits(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError { attempt: "read", path: file.to_owned(), source }),
     }
 }
 
