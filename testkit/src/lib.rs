@@ -15,18 +15,22 @@
 )]
 
 mod lab;
+mod machine;
 mod netns;
 mod ping;
 mod plugin;
+mod running;
 
 use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use lab::Lab;
+pub use machine::Machine;
 pub use netns::{Netns, enter_private_namespaces};
 pub use ping::ping;
 pub use plugin::{Call, Reply, go_plugins, strace};
+pub use running::{Held, Running};
 
 /// A test: its name and what it does.
 pub type Case = (&'static str, fn(&Lab));
@@ -41,28 +45,48 @@ pub fn run_when(cases: &[Case], needed: Result<(), String>) -> ExitCode {
     run_with(&Arguments::from_args(), cases, needed)
 }
 
+/// As [`run_when`], for cases that need the private namespaces but no network.
+pub fn run_without_lab(cases: &[(&'static str, fn())], needed: Result<(), String>) -> ExitCode {
+    run_trials(&Arguments::from_args(), cases.to_vec(), needed)
+}
+
 /// As [`run`], with all cases on the program's first thread, which stays its only one.
 pub fn run_on_one_thread(cases: &[Case]) -> ExitCode {
     run_with(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, cases, Ok(()))
 }
 
 fn run_with(arguments: &Arguments, cases: &[Case], needed: Result<(), String>) -> ExitCode {
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(name, case)| {
+            let case = *case;
+            (*name, move || case(&Lab::new()))
+        })
+        .collect();
+    run_trials(arguments, cases, needed)
+}
+
+fn run_trials<F: FnOnce() + Send + 'static>(
+    arguments: &Arguments,
+    cases: Vec<(&'static str, F)>,
+    needed: Result<(), String>,
+) -> ExitCode {
     let obstacle = needed.and_then(|()| enter_private_namespaces()).err();
     let must_run = env::var("CI").is_ok_and(|value| value == "true");
     if let Some(reason) = obstacle.as_ref().filter(|_| !must_run) {
         eprintln!("ignored: {reason}");
     }
-    let trial = |(name, case): &Case| {
-        let (case, obstacle) = (*case, obstacle.clone());
+    let trial = |(name, case): (&'static str, F)| {
+        let obstacle = obstacle.clone();
         let ignored = obstacle.is_some() && !must_run;
         let test = move || match obstacle {
             Some(reason) => Err(Failed::from(reason)),
             None => {
-                case(&Lab::new());
+                case();
                 Ok(())
             }
         };
-        Trial::test(*name, test).with_ignored_flag(ignored)
+        Trial::test(name, test).with_ignored_flag(ignored)
     };
-    libtest_mimic::run(arguments, cases.iter().map(trial).collect()).exit_code()
+    libtest_mimic::run(arguments, cases.into_iter().map(trial).collect()).exit_code()
 }

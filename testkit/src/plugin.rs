@@ -5,17 +5,18 @@ use std::{
     fs::File,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
 
-use crate::Netns;
+use crate::{Netns, Running};
 
 /// One call of a plugin program.
 #[derive(Clone, Debug)]
 pub struct Call {
     program: PathBuf,
+    wrapper: Vec<String>,
     environment: BTreeMap<String, String>,
     stdin: Vec<u8>,
 }
@@ -26,7 +27,7 @@ impl Call {
     pub fn new(program: impl Into<PathBuf>, command: &str, netns: &Path) -> Self {
         let program = program.into();
         let path = program.parent().unwrap().to_str().unwrap().to_owned();
-        let call = Self { program, environment: BTreeMap::new(), stdin: Vec::new() };
+        let call = Self { program, wrapper: Vec::new(), environment: BTreeMap::new(), stdin: Vec::new() };
         call.env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", "c1")
             .env("CNI_IFNAME", "eth0")
@@ -52,6 +53,12 @@ impl Call {
     #[must_use]
     pub fn container(self, id: &str) -> Self {
         self.env("CNI_CONTAINERID", id)
+    }
+
+    /// Through another program, which gets these words and then the plugin's path.
+    #[must_use]
+    pub fn through(self, words: &[&str]) -> Self {
+        Self { wrapper: words.iter().map(|word| (*word).to_owned()).collect(), ..self }
     }
 
     /// The configuration.
@@ -85,18 +92,24 @@ impl Call {
         host.within(|| self.run_with_stdout(File::options().write(true).open("/dev/full").unwrap().into()))
     }
 
+    /// Starts it in the caller's namespace.
+    #[must_use]
+    pub fn start(&self) -> Running {
+        self.start_into(Stdio::piped())
+    }
+
     fn run_with_stdout(&self, stdout: Stdio) -> Reply {
-        let mut command = Command::new(&self.program);
-        command.env_clear().envs(&self.environment).stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        self.start_into(stdout).reply()
+    }
+
+    pub(crate) fn start_into(&self, stdout: Stdio) -> Running {
+        let mut words = self.wrapper.iter().map(String::as_str).chain(self.program.to_str());
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).env_clear().envs(&self.environment);
+        let mut child = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
         // A plugin that refuses its environment does not read.
         let _closed = child.stdin.take().unwrap().write_all(&self.stdin);
-        let output = child.wait_with_output().unwrap();
-        Reply {
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Running(child)
     }
 }
 
@@ -112,6 +125,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// The result of a call that must have succeeded.
     #[track_caller]
     #[must_use]
@@ -149,12 +170,12 @@ pub fn go_plugins() -> Result<PathBuf, String> {
     })
 }
 
-/// The tracer that kills a process at any of its system calls.
+/// The program strace(1).
 ///
 /// # Errors
 /// That it is not there.
-pub fn strace() -> Result<PathBuf, String> {
-    let program = PathBuf::from("/usr/bin/strace");
-    let missing = || "no /usr/bin/strace: install the package strace to kill programs at their system calls".to_owned();
-    program.is_file().then_some(program).ok_or_else(missing)
+pub fn strace() -> Result<&'static str, String> {
+    const STRACE: &str = "/usr/bin/strace";
+    let missing = || format!("no {STRACE}: install the package strace to interfere with system calls");
+    Path::new(STRACE).is_file().then_some(STRACE).ok_or_else(missing)
 }

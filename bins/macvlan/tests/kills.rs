@@ -100,7 +100,7 @@ type Point = (String, usize);
 impl<'a> Killer<'a> {
     fn new(lab: &'a Lab) -> Self {
         let script = lab.path("traced");
-        let line = format!("#!/bin/sh\nexec {} -qq $OPTIONS {MACVLAN}\n", strace().unwrap().display());
+        let line = format!("#!/bin/sh\nexec {} -qq $OPTIONS {MACVLAN}\n", strace().unwrap());
         fs::write(&script, line).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         Self { lab, script }

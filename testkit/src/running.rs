@@ -1,0 +1,93 @@
+//! Calls under way.
+
+use std::{
+    fs,
+    io::{PipeReader, Read, Write, pipe},
+    os::fd::AsRawFd,
+    process::Child,
+    thread,
+};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::{Call, Reply};
+
+/// A call that has been started.
+#[derive(Debug)]
+pub struct Running(pub(crate) Child);
+
+impl Running {
+    /// Returns when it sleeps in a system call on a file whose path ends with `file`; whether it does so before it ends.
+    pub fn waits_for(&mut self, file: &str) -> bool {
+        while self.is_running() {
+            if sleeps_on(self.0.id(), file) {
+                return true;
+            }
+            thread::yield_now();
+        }
+        false
+    }
+
+    /// What it answers in the end.
+    #[must_use]
+    pub fn reply(self) -> Reply {
+        Reply::of(self.0.wait_with_output().unwrap())
+    }
+
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+fn sleeps_on(process: u32, file: &str) -> bool {
+    // `running`, or the number of the system call and its arguments.
+    let text = fs::read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
+    let descriptor = text.split(' ').nth(1).and_then(|word| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let open = descriptor.and_then(|number| fs::read_link(format!("/proc/{process}/fd/{number}")).ok());
+    open.is_some_and(|path| path.to_string_lossy().ends_with(file))
+}
+
+/// A call that has done everything but tell its result or its error, since its standard output is full.
+#[derive(Debug)]
+pub struct Held {
+    running: Running,
+    stdout: PipeReader,
+    full: usize,
+}
+
+impl Held {
+    /// Starts `call`, and returns when it waits for somebody to read what it tells.
+    #[must_use]
+    pub fn start(call: &Call) -> Self {
+        let (stdout, mut writer) = pipe().unwrap();
+        let full = usize::try_from(fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap()).unwrap();
+        writer.write_all(&vec![b' '; full]).unwrap();
+        let name = fs::read_link(format!("/proc/self/fd/{}", writer.as_raw_fd())).unwrap();
+        let mut running = call.start_into(writer.into());
+        assert!(running.waits_for(name.to_str().unwrap()), "{:?}", running.reply());
+        Self { running, stdout, full }
+    }
+
+    /// Reads what it tells.
+    #[must_use]
+    pub fn deliver(mut self) -> Reply {
+        let mut text = String::new();
+        self.stdout.read_to_string(&mut text).unwrap();
+        Reply { stdout: text.split_off(self.full), ..self.running.reply() }
+    }
+
+    /// Lets nobody ever read it.
+    #[must_use]
+    pub fn refuse(self) -> Reply {
+        drop(self.stdout);
+        self.running.reply()
+    }
+
+    /// Kills it before it has told anything.
+    pub fn kill(mut self) {
+        self.running.0.kill().unwrap();
+        let _killed = self.running.reply();
+    }
+}
