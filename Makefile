@@ -3,7 +3,7 @@ TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 PLUGINS := macvlan host-local
 PACKAGES := $(foreach plugin,$(PLUGINS),-p $(plugin)-plugin)
 
-.PHONY: demo test lint dist bench
+.PHONY: demo test soak lint dist bench
 
 # Attach two sandboxes with the real program, in namespaces of their own.
 demo:
@@ -13,6 +13,10 @@ demo:
 # Every test. With CI=true a test that cannot run here is a failure; else it is ignored, and says why.
 test:
 	cargo test --workspace
+
+# The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`.
+soak:
+	SOAK=1 CI=true cargo test -p host-local-ipam -p host-local-plugin --test faults -- --nocapture
 
 lint:
 	cargo fmt --all --check
