@@ -26,13 +26,15 @@ use nix::{
 use rustix::fs::{XattrFlags, fsetxattr, lgetxattr, lsetxattr};
 
 use crate::{
-    AttachmentLock, Boot, Owner, Reservation, Reservations, Stage, Standing, Store, StoreError,
+    AttachmentLock, Boot, Entry, Owner, Reservation, Reservations, Stage, Standing, Store, StoreError,
     index::{Index, State, Times},
     lock::NetworkLock,
     range::successor,
     standing::{record, standing},
     uninterrupted::{fsync, open, openat},
 };
+
+mod entries;
 
 /// Reservations in a directory: one sub-directory for each network, one file for each address.
 #[derive(Debug)]
@@ -85,6 +87,13 @@ impl DiskStore {
     #[must_use]
     pub fn durable(self, durable: bool) -> Self {
         Self { durable, ..self }
+    }
+
+    /// Whether other machines may be using the directory too, as on NFS. Of reservations in it that nobody
+    /// [recorded](Standing::Unrecorded), it is not known whose machine they are of.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        File::open(&self.data_dir).is_ok_and(|directory| Times::of(&directory).is_none())
     }
 
     fn open(&self, network: &NetworkName, make: bool) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
@@ -490,7 +499,8 @@ impl Network<'_> {
     fn read(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
         let name = address.to_string();
         let read = || -> io::Result<Vec<u8>> {
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+            // Whatever has that name: to open a pipe might mean to wait for ever.
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
             let mut file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty())?);
             // Mostly in one call.
             let mut bytes = vec![0; 256];
@@ -503,7 +513,7 @@ impl Network<'_> {
         };
         match read() {
             Ok(bytes) => Ok(owner(&bytes)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Ok(None),
+            Err(error) if is_no_reservation(&error) => Ok(None),
             Err(error) => Err(self.failed("read", &name, error)),
         }
     }
@@ -539,6 +549,18 @@ const MAX_SIZE: u64 = 64 * 1024;
 impl Reservations for Network<'_> {
     fn all(&mut self) -> Result<Vec<Reservation>, StoreError> {
         self.all_files()
+    }
+
+    fn entry(&mut self, address: IpAddr) -> Result<Option<Entry>, StoreError> {
+        self.inspect(address.to_string().as_ref())
+    }
+
+    fn for_each_entry(&mut self, each: &mut dyn FnMut(Entry, usize)) -> Result<(), StoreError> {
+        self.inspect_each(each)
+    }
+
+    fn verify(&mut self) -> Result<Vec<IpAddr>, StoreError> {
+        self.misjudged_by_index()
     }
 
     fn held_by(&mut self, owner: &AttachmentId) -> Result<Vec<IpAddr>, StoreError> {
@@ -723,6 +745,12 @@ fn owner(content: &[u8]) -> Option<Owner> {
         None if is_word(text) => Some(Owner { container_id: text.to_owned(), ifname: None }),
         _ => None,
     }
+}
+
+/// Whether nothing is there, or a directory, a symbolic link, a socket.
+fn is_no_reservation(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOENT | Errno::EISDIR | Errno::ELOOP | Errno::ENXIO))
 }
 
 fn is_word(text: &str) -> bool {

@@ -11,6 +11,7 @@
 //! failed need not fit together.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     fs::{self, OpenOptions},
     hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
@@ -158,6 +159,20 @@ impl Index {
     /// How many addresses from `first` to `last` are occupied.
     pub(crate) fn count(&mut self, first: IpAddr, last: IpAddr) -> io::Result<u64> {
         Ok(self.occupied.all(&mut self.pages)?.iter().map(|chunk| chunk.count(first, last)).sum())
+    }
+
+    /// The addresses of which it says something else than these, sorted.
+    pub(crate) fn misjudged(&mut self, owners: &[(Owner, IpAddr)], taken: &[IpAddr]) -> io::Result<Vec<IpAddr>> {
+        let told: HashSet<OwnedAddress> = self.owners.all(&mut self.pages)?.into_iter().collect();
+        let found = owners.iter().map(|(owner, address)| OwnedAddress::new(owner, *address)).collect();
+        let mut misjudged: BTreeSet<IpAddr> = told.symmetric_difference(&found).map(|owned| owned.address).collect();
+        let told: HashSet<IpAddr> = self.occupied.all(&mut self.pages)?.iter().flat_map(Chunk::occupied).collect();
+        misjudged.extend(told.symmetric_difference(&taken.iter().copied().collect()));
+        let of_containers = owners.iter().filter(|(owner, _)| owner.ifname.is_none());
+        if self.of_containers == 0 {
+            misjudged.extend(of_containers.map(|(_, address)| address));
+        }
+        Ok(misjudged.into_iter().collect())
     }
 
     /// Takes note of a reservation that was made; of one that nobody could have written, only that its address is taken.
@@ -339,7 +354,7 @@ impl State {
 }
 
 /// An address by its owner's hash.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct OwnedAddress {
     hash: u64,
     address: IpAddr,
@@ -413,6 +428,13 @@ impl Chunk {
             }
         }
         None
+    }
+
+    /// The addresses that are occupied.
+    fn occupied(&self) -> Vec<IpAddr> {
+        let bits = self.bitmap.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1));
+        let offsets = (0_u128..).zip(bits).filter(|(_, bit)| *bit == 1).map(|(offset, _)| offset);
+        offsets.filter_map(|offset| join(self.key.0, (self.key.1 << Self::BITS) + offset)).collect()
     }
 
     /// How many addresses from `first` to `last` are occupied.

@@ -32,6 +32,7 @@
 mod allocator;
 mod config;
 mod disk;
+mod entry;
 mod error;
 mod index;
 mod lock;
@@ -46,6 +47,7 @@ mod uninterrupted;
 pub use allocator::{Allocation, Request, Usage, allocate, allocate_all, collect, is_exhausted, usage};
 pub use config::Config;
 pub use disk::DiskStore;
+pub use entry::{Entry, EntryKind};
 pub use error::Error;
 pub use lock::AttachmentLock;
 pub use memory::MemoryStore;

@@ -4,7 +4,7 @@ use std::{io, net::IpAddr, path::PathBuf};
 
 use multus_cni::{AttachmentId, NetworkName, os_error_text};
 
-use crate::{AttachmentLock, Stage, Standing};
+use crate::{AttachmentLock, Entry, Stage, Standing};
 
 /// Keeps the reservations of networks.
 ///
@@ -126,6 +126,42 @@ pub trait Reservations {
     /// # Errors
     /// When the store cannot be written.
     fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError>;
+
+    /// What there is of `address`, reservation or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn entry(&mut self, address: IpAddr) -> Result<Option<Entry>, StoreError> {
+        let Some(reservation) = self.find(address)? else {
+            return Ok(None);
+        };
+        Ok(Some(Entry::of(reservation, self.standing(address)?)))
+    }
+
+    /// Calls `each` with everything that lies among the reservations, in the order of their names, and with how many are
+    /// still to come. The store's own files are not among them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn for_each_entry(&mut self, each: &mut dyn FnMut(Entry, usize)) -> Result<(), StoreError> {
+        let all = self.all()?;
+        let mut to_come = all.len();
+        for reservation in all {
+            to_come -= 1;
+            let standing = self.standing(reservation.address)?;
+            each(Entry::of(reservation, standing), to_come);
+        }
+        Ok(())
+    }
+
+    /// Compares what the store keeps besides the reservations, to find them quickly, with the reservations themselves, as
+    /// they were when the network was locked. The addresses for which these disagree.
+    ///
+    /// # Errors
+    /// When the reservations cannot be read.
+    fn verify(&mut self) -> Result<Vec<IpAddr>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// The addresses that `owner` holds, in the order of their text. One that was reserved before interfaces were recorded
     /// belongs to every interface of its container.
