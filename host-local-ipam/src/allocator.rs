@@ -239,12 +239,15 @@ fn take_next(
 ) -> Result<Taken, Error> {
     let exhausted = || Error::Exhausted(set.to_string());
     let mut own = None;
-    for address in reservations.held_by(request.owner)?.into_iter().filter(|address| set.containing(*address).is_some())
-    {
+    for address in reservations.held_by(request.owner)? {
+        let Some(range) = set.containing(address) else {
+            continue;
+        };
         if !reservations.standing(address)?.is_superseded() {
             return Err(Error::Duplicate { address, container_id: request.owner.container_id.clone() });
         }
-        own = own.or(Some(address));
+        // The range may have got another gateway since.
+        own = own.or((address != range.gateway()).then_some(address));
     }
     if let Some(address) = own {
         return take(reservations, request, set, address);

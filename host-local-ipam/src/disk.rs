@@ -504,7 +504,7 @@ impl Network<'_> {
             let mut file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty())?);
             // Mostly in one call.
             let mut bytes = vec![0; 256];
-            let length = file.read(&mut bytes)?;
+            let length = read_once(&mut file, &mut bytes)?;
             bytes.truncate(length);
             if length == 256 {
                 file.take(MAX_SIZE).read_to_end(&mut bytes)?;
@@ -673,9 +673,9 @@ impl Reservations for Network<'_> {
     fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
         let name = format!("last_reserved_ip.{set}");
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty()).ok()?);
+        let mut file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty()).ok()?);
         let mut bytes = [0; 64];
-        let length = file.read_at(&mut bytes, 0).ok()?;
+        let length = read_once(&mut file, &mut bytes).ok()?;
         self.last_reserved = Some((set, file, length));
         multus_cni::parse_ip(str::from_utf8(bytes.get(..length)?).ok()?)
     }
@@ -744,6 +744,16 @@ fn owner(content: &[u8]) -> Option<Owner> {
         }
         None if is_word(text) => Some(Owner { container_id: text.to_owned(), ifname: None }),
         _ => None,
+    }
+}
+
+/// Reads what there is in one call, unless a signal's handler interrupts it.
+fn read_once(file: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
