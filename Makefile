@@ -33,4 +33,5 @@ dist:
 # Whole processes against the kernel's floor and the Go plugins, then the allocator by itself.
 bench: dist
 	cargo run --quiet --release -p benches --bin processes -- target/dist
+	cargo run --quiet --release -p benches --bin contention
 	cargo bench --quiet -p benches
