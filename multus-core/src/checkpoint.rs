@@ -20,6 +20,12 @@ impl Checkpoint {
     }
 }
 
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self::new("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint")
+    }
+}
+
 impl PodResources for Checkpoint {
     fn devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, String> {
         let path = &self.path;

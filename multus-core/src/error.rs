@@ -144,6 +144,44 @@ pub enum Error {
         /// The network that comes first.
         other: String,
     },
+    /// The pod that the sandbox is for is not there.
+    #[error("pod not found in the Kubernetes API: without it nobody knows which networks its sandbox is to have")]
+    NoPod,
+    /// The cluster network is not ready, as its readiness indicator file tells.
+    #[error("still waiting for readinessindicatorfile @ {0}: the cluster network's plugin has not written it")]
+    NotReady(String),
+    /// A network could not be attached.
+    #[error("error adding container to network {network:?}: {source}")]
+    Delegate {
+        /// The network.
+        network: String,
+        /// Why.
+        source: multus_cni::Error,
+    },
+    /// The default routes of an interface could not be made what the pod asks for.
+    #[error("cannot set the default routes of {ifname}: {source}")]
+    DefaultRoutes {
+        /// The interface.
+        ifname: String,
+        /// Why.
+        source: multus_net::Error,
+    },
+    /// After a failure, something that had been made could not be taken back.
+    #[error("{cause}; and taking back what had been attached failed: {remains}")]
+    NotUndone {
+        /// The failure.
+        cause: Box<Self>,
+        /// Why something remains.
+        remains: multus_cni::Error,
+    },
+    /// CHECK of a sandbox that nothing is remembered of.
+    #[error("nothing is known of container {container} in {directory:?}: its ADD was not here, or its DEL was")]
+    UnknownSandbox {
+        /// The sandbox.
+        container: String,
+        /// Where it would be remembered.
+        directory: PathBuf,
+    },
     /// More than one default gateway of a family.
     #[error("multus does not support ECMP for default-route: {family} gateways in {networks}; leave one")]
     ManyGateways {
@@ -155,11 +193,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// The code of the CNI error object: 999, as Multus gives for all of these.
+    /// The code of the CNI error object: that of the plugin that failed, 50 when nothing can be attached yet, else 999.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Pod { source, .. } | Self::Network { source, .. } | Self::File { source, .. } => source.code(),
+            Self::NotUndone { cause, .. } => cause.code(),
+            Self::Delegate { source, .. } => source.code(),
+            Self::NotReady(_) => ErrorCode::NotAvailable,
             Self::Config(_)
             | Self::NoNetworks
             | Self::Protocol(_)
@@ -177,6 +218,9 @@ impl Error {
             | Self::PodUid { .. }
             | Self::Devices { .. }
             | Self::InterfaceTaken { .. }
+            | Self::NoPod
+            | Self::DefaultRoutes { .. }
+            | Self::UnknownSandbox { .. }
             | Self::ManyGateways { .. } => ErrorCode::Internal,
         }
     }

@@ -1,6 +1,7 @@
 //! The Multus meta-plugin as a library: what a pod asks for becomes a list of delegates, each a network to attach the
-//! pod's sandbox to. Nothing here talks to the kernel or runs a plugin.
+//! pod's sandbox to; and they are attached, detached and verified.
 //!
+//! * [`Multus`]: the meta-plugin, for a program of its own or a daemon. What follows are its parts.
 //! * [`Config`]: the configuration of type `multus`; [`PodArgs`]: what the runtime says of the pod in `CNI_ARGS`.
 //! * [`Cluster`]: what is asked of Kubernetes, and [`PodResources`] of its kubelet; implemented elsewhere.
 //! * [`parse_networks`] and [`parse_default_network`]: the pod's annotations, as [`NetworkSelection`]s.
@@ -25,6 +26,7 @@
 
 mod annotation;
 mod atomic_file;
+mod attached;
 mod checkpoint;
 mod cluster;
 mod config;
@@ -35,15 +37,18 @@ mod devices;
 mod error;
 mod event;
 mod hardware_address;
+mod multus;
 mod network_config;
 mod plan;
 mod pod;
 mod pod_args;
+mod route_steering;
 mod runtime_config;
 mod sandbox;
 mod scratch;
 mod selection;
 mod status;
+mod turn;
 
 pub use annotation::{parse_default_network, parse_networks};
 pub use checkpoint::Checkpoint;
@@ -55,6 +60,7 @@ pub use device_info::{DeviceInfo, DeviceInfoFiles};
 pub use devices::{PodResources, ResourceDevices};
 pub use error::Error;
 pub use event::{Event, EventKind};
+pub use multus::Multus;
 pub use plan::{Plan, Planner};
 pub use pod::{Pod, PodReference};
 pub use pod_args::PodArgs;

@@ -141,6 +141,32 @@ impl Connection {
         self.request("RTM_NEWROUTE", RouteNetlinkMessage::NewRoute(message), Action::Append, |_| {})
     }
 
+    /// Deletes a route, as [`routes`](Self::routes) tells of it.
+    ///
+    /// # Errors
+    /// `ESRCH` when it is gone, and others.
+    pub fn delete_route(&mut self, route: &RouteEntry) -> Result<(), Error> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = match route.destination.address() {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        message.header.destination_prefix_length = route.destination.prefix();
+        // Of any scope and protocol.
+        message.header.scope = RouteScope::NoWhere;
+        let attributes = &mut message.attributes;
+        if !route.destination.is_default() {
+            attributes.push(RouteAttribute::Destination(route.destination.address().into()));
+        }
+        attributes.extend(route.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        attributes.extend(route.output.map(RouteAttribute::Oif));
+        attributes.push(RouteAttribute::Table(route.table));
+        if route.priority > 0 {
+            attributes.push(RouteAttribute::Priority(route.priority));
+        }
+        self.request("RTM_DELROUTE", RouteNetlinkMessage::DelRoute(message), Action::Change, |_| {})
+    }
+
     /// All routes of all tables, IPv4 before IPv6, without those the kernel cached. Slow where there are thousands.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! A cluster in memory, and devices by word of mouth.
 
+#![allow(dead_code, reason = "no test needs all of it")]
+
 use std::{collections::BTreeMap, sync::Mutex};
 
 use multus_core::{
@@ -12,6 +14,7 @@ pub(crate) struct FakeCluster {
     pods: Vec<Pod>,
     networks: Vec<NetworkAttachmentDefinition>,
     is_down: bool,
+    refuses_statuses: bool,
     /// Events as `kubectl` shows them: type, reason and message.
     pub(crate) events: Mutex<Vec<String>>,
     /// Statuses by pod.
@@ -45,6 +48,11 @@ impl FakeCluster {
         self
     }
 
+    pub(crate) fn that_refuses_statuses(mut self) -> Self {
+        self.refuses_statuses = true;
+        self
+    }
+
     fn reach(&self, attempt: String) -> Result<(), ClusterError> {
         match self.is_down {
             true => Err(ClusterError { attempt, source: "connection refused".into() }),
@@ -68,7 +76,11 @@ impl Cluster for FakeCluster {
     }
 
     fn set_network_status(&self, pod: &PodReference, status: &str) -> Result<(), ClusterError> {
-        self.reach(format!("patch pod {}/{}", pod.namespace, pod.name))?;
+        let attempt = format!("patch pod {}/{}", pod.namespace, pod.name);
+        if self.refuses_statuses {
+            return Err(ClusterError { attempt, source: "forbidden".into() });
+        }
+        self.reach(attempt)?;
         self.statuses.lock().unwrap().insert(format!("{}/{}", pod.namespace, pod.name), status.to_owned());
         Ok(())
     }
