@@ -4,6 +4,7 @@
 //! * [`Multus`]: the meta-plugin, for a program of its own or a daemon. What follows are its parts.
 //! * [`Config`]: the configuration of type `multus`; [`PodArgs`]: what the runtime says of the pod in `CNI_ARGS`.
 //! * [`Cluster`]: what is asked of Kubernetes, and [`PodResources`] of its kubelet; implemented elsewhere.
+//!   With the feature `kubernetes`, the module of that name has the cluster behind an API server.
 //! * [`parse_networks`] and [`parse_default_network`]: the pod's annotations, as [`NetworkSelection`]s.
 //! * [`Planner`]: resolves every reference to a configuration, and prepares it; the outcome is a [`Plan`] of
 //!   [`Delegate`]s, plain data in the order of their attachment.
@@ -37,6 +38,8 @@ mod devices;
 mod error;
 mod event;
 mod hardware_address;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod multus;
 mod network_config;
 mod plan;
