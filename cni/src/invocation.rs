@@ -119,7 +119,13 @@ impl AttachmentId {
     /// [`Hash`](std::hash::Hash). Two attachments may have the same.
     #[must_use]
     pub fn stable_hash(&self) -> u64 {
-        let bytes = [&self.container_id, &self.ifname].into_iter().flat_map(|word| word.bytes().chain([0]));
+        Self::stable_hash_of(&self.container_id, &self.ifname)
+    }
+
+    /// [`stable_hash`](Self::stable_hash) of the attachment with these names.
+    #[must_use]
+    pub fn stable_hash_of(container_id: &str, ifname: &str) -> u64 {
+        let bytes = [container_id, ifname].into_iter().flat_map(|word| word.bytes().chain([0]));
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     }
 }

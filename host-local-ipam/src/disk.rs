@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, FileExt},
+        unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,6 +21,7 @@ use nix::{
     fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, renameat2},
     libc,
     sys::stat::{FileStat, Mode, SFlag, fstatat},
+    sys::uio::pread,
     unistd::{UnlinkatFlags, linkat, unlinkat},
 };
 use rustix::fs::{XattrFlags, fsetxattr, lgetxattr, lsetxattr};
@@ -31,7 +32,7 @@ use crate::{
     lock::NetworkLock,
     range::successor,
     standing::{record, standing},
-    uninterrupted::{fsync, open, openat},
+    uninterrupted::{fsync, open, openat, uninterrupted},
 };
 
 mod entries;
@@ -52,6 +53,7 @@ struct Idle {
     directory: Arc<OwnedFd>,
     lock: Arc<NetworkLock>,
     index: Option<Index>,
+    last_reserved: Vec<LastReserved>,
     /// The directory as it was last looked at.
     seen: State,
 }
@@ -62,6 +64,18 @@ const OURS: &str = ".host-local";
 /// The extended attribute of a reservation that holds its record. It comes and goes with the file, and the Go plugin never
 /// sees it.
 const RECORD: &str = "user.host-local";
+
+/// The file with the address last reserved from a set, and how long its text is.
+#[derive(Debug)]
+struct LastReserved {
+    set: usize,
+    file: File,
+    length: usize,
+}
+
+fn last_reserved_name(set: usize) -> String {
+    format!("last_reserved_ip.{set}")
+}
 
 /// How many networks stay open, with three descriptors each.
 const MOST_IDLE: usize = 64;
@@ -113,7 +127,11 @@ impl DiskStore {
         let directory = Arc::new(directory.map_err(|error| failed("open", &path)(error.into()))?);
         let lock = Arc::new(NetworkLock::acquire(&*directory).map_err(failed("open", &path.join("lock")))?);
         let seen = State::of(&directory).map_err(failed("stat", &path))?;
-        Ok(Some(Box::new(self.locked(network, path, Idle { directory, lock, index: None, seen }))))
+        Ok(Some(Box::new(self.locked(
+            network,
+            path,
+            Idle { directory, lock, index: None, last_reserved: Vec::new(), seen },
+        ))))
     }
 
     /// The network as it was left, unless its directory or its lock has been replaced since.
@@ -131,9 +149,9 @@ impl DiskStore {
     }
 
     fn locked(&self, network: &NetworkName, path: PathBuf, opened: Idle) -> Network<'_> {
-        let Idle { directory, lock, index, seen } = opened;
+        let Idle { directory, lock, index, last_reserved, seen } = opened;
         let hint = Hint::Unopened(index);
-        Network { store: self, name: network.clone(), path, directory, hint, last_reserved: None, seen, lock }
+        Network { store: self, name: network.clone(), path, directory, hint, last_reserved, seen, lock }
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
@@ -242,8 +260,7 @@ struct Network<'a> {
     path: PathBuf,
     directory: Arc<OwnedFd>,
     hint: Hint,
-    /// The file with the address last reserved from a set, and how long its text is.
-    last_reserved: Option<(usize, File, usize)>,
+    last_reserved: Vec<LastReserved>,
     /// The directory when it was locked.
     seen: State,
     lock: Arc<NetworkLock>,
@@ -501,12 +518,13 @@ impl Network<'_> {
         let read = || -> io::Result<Vec<u8>> {
             // Whatever has that name: to open a pipe might mean to wait for ever.
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-            let mut file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty())?);
+            let file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty())?);
             // Mostly in one call.
             let mut bytes = vec![0; 256];
-            let length = read_once(&mut file, &mut bytes)?;
+            let length = uninterrupted(|| pread(&file, &mut bytes, 0))?;
             bytes.truncate(length);
             if length == 256 {
+                bytes.clear();
                 file.take(MAX_SIZE).read_to_end(&mut bytes)?;
             }
             Ok(bytes)
@@ -671,31 +689,37 @@ impl Reservations for Network<'_> {
     }
 
     fn last_reserved(&mut self, set: usize) -> Option<IpAddr> {
-        let name = format!("last_reserved_ip.{set}");
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(&self.directory, name.as_str(), flags, Mode::empty()).ok()?);
+        let known =
+            self.last_reserved.iter().position(|last| last.set == set).map(|at| self.last_reserved.swap_remove(at));
+        // One that was replaced has no name any more.
+        let file = match known.filter(|last| last.file.metadata().is_ok_and(|file| file.nlink() > 0)) {
+            Some(last) => last.file,
+            None => {
+                let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+                openat(&self.directory, last_reserved_name(set).as_str(), flags, Mode::empty()).ok()?.into()
+            }
+        };
         let mut bytes = [0; 64];
-        let length = read_once(&mut file, &mut bytes).ok()?;
-        self.last_reserved = Some((set, file, length));
+        let length = uninterrupted(|| pread(&file, &mut bytes, 0)).ok()?;
+        self.last_reserved.push(LastReserved { set, file, length });
         multus_cni::parse_ip(str::from_utf8(bytes.get(..length)?).ok()?)
     }
 
     fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
-        let name = format!("last_reserved_ip.{set}");
-        let text = address.to_string();
-        if self.last_reserved.as_ref().is_none_or(|(known, ..)| *known != set) {
+        let (name, text) = (last_reserved_name(set), address.to_string());
+        if !self.last_reserved.iter().any(|last| last.set == set) {
             self.last_reserved(set);
         }
         // Where the text has the same length it is written over the old one, in one step that no kill divides. Replacing a
         // file makes ext4 write it out, or free it, at once: that takes longer than all the rest of an allocation.
-        match &self.last_reserved {
-            Some((known, file, length)) if (*known, *length) == (set, text.len()) => {
-                file.write_all_at(text.as_bytes(), 0).map_err(|error| self.failed("write", &name, error))
-            }
-            _ => self.change(|network| {
-                network.replace(&name, text.as_bytes()).map_err(|error| network.failed("write", &name, error))
-            }),
+        let same = self.last_reserved.iter().find(|last| last.set == set && last.length == text.len());
+        if let Some(last) = same {
+            return last.file.write_all_at(text.as_bytes(), 0).map_err(|error| self.failed("write", &name, error));
         }
+        self.last_reserved.retain(|last| last.set != set);
+        self.change(|network| {
+            network.replace(&name, text.as_bytes()).map_err(|error| network.failed("write", &name, error))
+        })
     }
 }
 
@@ -714,7 +738,8 @@ impl Drop for Network<'_> {
             if idle.len() >= MOST_IDLE {
                 idle.clear();
             }
-            idle.insert(self.name.clone(), Idle { directory, lock, index, seen: self.seen });
+            let last_reserved = std::mem::take(&mut self.last_reserved);
+            idle.insert(self.name.clone(), Idle { directory, lock, index, last_reserved, seen: self.seen });
         }
     }
 }
@@ -744,16 +769,6 @@ fn owner(content: &[u8]) -> Option<Owner> {
         }
         None if is_word(text) => Some(Owner { container_id: text.to_owned(), ifname: None }),
         _ => None,
-    }
-}
-
-/// Reads what there is in one call, unless a signal's handler interrupts it.
-fn read_once(file: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match file.read(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 
@@ -789,7 +804,7 @@ mod tests {
         let lock = Arc::new(NetworkLock::acquire(&opened).unwrap());
         let store = DiskStore::new(directory.path());
         let seen = State::of(&opened).unwrap();
-        let opened = Idle { directory: Arc::new(opened), lock, index: None, seen };
+        let opened = Idle { directory: Arc::new(opened), lock, index: None, last_reserved: Vec::new(), seen };
         let network = store.locked(&"storage".parse().unwrap(), directory.path().to_owned(), opened);
         let target = directory.path().join("10.0.0.2");
         // What a process that was killed in between has left.

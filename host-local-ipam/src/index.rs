@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use multus_cni::AttachmentId;
 use nix::sys::{
     stat::{FileStat, fstat, futimens, stat},
     statfs::{
@@ -226,8 +227,8 @@ impl Index {
         if !self.changed {
             return Ok(());
         }
-        self.confirm(&directory)?;
         if self.times == Times::Coarse {
+            self.confirm(&directory)?;
             let seconds = self.seen.modified.0;
             let nanoseconds = i64::try_from(RandomState::new().hash_one(seconds) % 1_000_000_000).unwrap_or_default();
             futimens(&directory, &TimeSpec::UTIME_OMIT, &TimeSpec::new(seconds, nanoseconds))?;
@@ -366,7 +367,7 @@ impl OwnedAddress {
     }
 
     fn hash_of(owner: &Owner) -> u64 {
-        owner.attachment().stable_hash()
+        AttachmentId::stable_hash_of(&owner.container_id, owner.ifname.as_deref().unwrap_or_default())
     }
 }
 

@@ -10,7 +10,7 @@ use nix::{
     unistd,
 };
 
-pub(crate) fn uninterrupted<T>(call: impl Fn() -> nix::Result<T>) -> nix::Result<T> {
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}

@@ -231,14 +231,20 @@ impl Scan {
     /// Enters those that have no process.
     fn bound_namespaces(&mut self) {
         for (number, places) in std::mem::take(&mut self.bound) {
-            for Bound { path, from_here } in &places {
+            let mut hidden = None;
+            for Bound { path, from_here } in places {
                 if self.networks.contains_key(&number) {
                     break;
                 }
-                // Another path may lead there.
-                let _unreachable = self.enter(from_here, format!("at {}", path.display()));
+                // Another path may lead there; and one where there is no namespace any more has lost it meanwhile.
+                match self.enter(&from_here, format!("at {}", path.display())) {
+                    Err(error) if !is_gone(&error) && error.kind() != io::ErrorKind::InvalidInput => {
+                        hidden = Some(path);
+                    }
+                    _ => {}
+                }
             }
-            if let Some(Bound { path, .. }) = places.first().filter(|_| !self.networks.contains_key(&number)) {
+            if let Some(path) = hidden.filter(|_| !self.networks.contains_key(&number)) {
                 self.obstacle(&format!("cannot look into the network namespace at {}", path.display()));
             }
         }
@@ -252,8 +258,7 @@ impl Scan {
     }
 
     fn failed(&mut self, path: &Path, error: &io::Error) {
-        let is_gone = error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH);
-        if !is_gone {
+        if !is_gone(error) {
             let remedy = if error.kind() == io::ErrorKind::PermissionDenied { "; run host-local as root" } else { "" };
             self.obstacle(&format!("cannot look into {}: {}{remedy}", path.display(), os_error_text(error)));
         }
@@ -263,6 +268,10 @@ impl Scan {
     fn obstacle(&mut self, obstacle: &str) {
         self.obstacle.get_or_insert_with(|| obstacle.to_owned());
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 fn namespace(process: u32, kind: &str) -> PathBuf {

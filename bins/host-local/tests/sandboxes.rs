@@ -95,7 +95,8 @@ fn cgroup(lab: &Lab) {
     fs::create_dir(&cgroups).unwrap();
     let mounted = Command::new("mount").args(["-t", "cgroup2", "none"]).arg(&cgroups).status().unwrap();
     assert!(mounted.success());
-    let cgroup = cgroups.join("cri-containerd-8f3a73.scope");
+    // One of its own for each run: nobody else takes it away when a test fails.
+    let cgroup = cgroups.join(format!("cri-containerd-8f3a73-{}.scope", std::process::id()));
     fs::create_dir(&cgroup).unwrap();
     let process = Process::start_in(&lab.host);
     fs::write(cgroup.join("cgroup.procs"), process.0.id().to_string()).unwrap();

@@ -28,7 +28,7 @@ pub(super) trait Record: Sized {
 }
 
 /// The bytes of a page; small, since every change is the checksum and the write of one.
-pub(super) const PAGE: usize = 1024;
+pub(super) const PAGE: usize = 512;
 const CHECKSUM: usize = 8;
 
 /// The pages of a file, some of them in memory.
@@ -323,7 +323,7 @@ mod tests {
 
     impl Record for Pair {
         // Few to a page, so that a search crosses pages.
-        const SIZE: usize = 400;
+        const SIZE: usize = 200;
 
         fn hash(&self) -> u64 {
             self.hash.into()

@@ -113,8 +113,10 @@ fn fail_call(scenario: &Scenario, inject: &str, text: &str) {
 fn is_reading_a_reservation(trace: &str) -> bool {
     let until = trace.split_inclusive("(INJECTED)").next().unwrap();
     let opened = until.lines().rfind(|line| line.starts_with("openat(")).unwrap();
-    let is_read =
-        until.lines().next_back().is_some_and(|line| line.starts_with("openat(") || line.starts_with("read("));
+    let is_read = until
+        .lines()
+        .next_back()
+        .is_some_and(|line| ["openat(", "pread64(", "read("].iter().any(|call| line.starts_with(call)));
     is_read && opened.split('"').nth(1).unwrap().parse::<IpAddr>().is_ok()
 }
 
