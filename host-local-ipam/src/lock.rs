@@ -53,6 +53,13 @@ impl NetworkLock {
     }
 }
 
+impl Drop for NetworkLock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a process that another thread has just forked has it too, until it executes.
+        let _closed = self.release();
+    }
+}
+
 /// Whoever works on an attachment holds it off others: for an ADD, from before it reserves until its result is kept or
 /// undone.
 #[must_use = "dropping this ends the lock"]
