@@ -28,7 +28,7 @@ use rustix::fs::{XattrFlags, fsetxattr, lgetxattr, lsetxattr};
 
 use crate::{
     AttachmentLock, Boot, Entry, Owner, Reservation, Reservations, Stage, Standing, Store, StoreError,
-    index::{Index, State, Times},
+    index::{Index, State, has_current_times},
     lock::NetworkLock,
     range::successor,
     standing::{record, standing},
@@ -107,7 +107,7 @@ impl DiskStore {
     /// [recorded](Standing::Unrecorded), it is not known whose machine they are of.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        File::open(&self.data_dir).is_ok_and(|directory| Times::of(&directory).is_none())
+        File::open(&self.data_dir).is_ok_and(|directory| !has_current_times(&directory))
     }
 
     fn open(&self, network: &NetworkName, make: bool) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
@@ -294,9 +294,11 @@ impl Network<'_> {
         if let Some(index) = known.filter(|index| index.is_of(seen)) {
             return Some(index);
         }
-        let times = Times::of(&self.directory)?;
+        if !has_current_times(&self.directory) {
+            return None;
+        }
         let path = self.store.ours(&self.name, "index");
-        if let Ok(Some(index)) = Index::open(path.clone(), times, seen, boot) {
+        if let Ok(Some(index)) = Index::open(path.clone(), seen, boot) {
             return Some(index);
         }
         self.store.make_ours().ok()?;
@@ -305,7 +307,7 @@ impl Network<'_> {
             // One that cannot be read now may be read by the next who looks, and must not be forgotten until then.
             owners.extend(self.read(address).ok()?.map(|owner| (owner, address)));
         }
-        Index::build(path, times, seen, boot, &owners, &self.taken().ok()?).ok()
+        Index::build(path, seen, boot, &owners, &self.taken().ok()?).ok()
     }
 
     /// Does something with the index. One that cannot be read or written is given up, and its seal stays broken.

@@ -5,10 +5,10 @@
 //! reservations.
 //!
 //! It counts only while nobody else has changed the directory: its times are those that the index records, its *seal*. Any
-//! change by others gives it others, even within one tick of the clock: since Linux 6.13 because the kernel sees to it that
-//! no change has a time that somebody has read before; earlier because the directory gets, after each change of ours, a
-//! modification time with random nanoseconds. A seal is good for one boot, since what reached the disk when the power
-//! failed need not fit together.
+//! change by others gives it others, even within one tick of the clock, because the directory gets, after each change of
+//! ours, a modification time with random nanoseconds. That Linux gives no change a time that was read before, since 6.13, is
+//! not relied on: tmpfs does for new files only, ext4 only where it is mounted by that name and has inodes of 256 bytes. A
+//! seal is good for one boot, since what reached the disk when the power failed need not fit together.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -24,11 +24,10 @@ use multus_cni::AttachmentId;
 use nix::sys::{
     stat::{FileStat, fstat, futimens, stat},
     statfs::{
-        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, TMPFS_MAGIC,
+        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
         XFS_SUPER_MAGIC, fstatfs,
     },
     time::TimeSpec,
-    utsname::uname,
 };
 
 use crate::{Boot, Owner, disk::absent_is_fine};
@@ -47,7 +46,6 @@ pub(crate) struct Index {
     /// How many reservations are of a container without an interface; mostly none, so that none needs to be looked for.
     of_containers: u64,
     boot: u64,
-    times: Times,
     /// The directory after our last look at it, or change of it.
     seen: State,
     changed: bool,
@@ -67,7 +65,7 @@ const SEAL: usize = 56;
 impl Index {
     /// Opens the index in the file `path`, if it is sealed for the directory in the state `seen`; `None` when it must be
     /// [built](Self::build).
-    pub(crate) fn open(path: PathBuf, times: Times, seen: State, boot: Boot) -> io::Result<Option<Self>> {
+    pub(crate) fn open(path: PathBuf, seen: State, boot: Boot) -> io::Result<Option<Self>> {
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -87,7 +85,6 @@ impl Index {
             of_containers: number(OF_CONTAINERS),
             pages,
             boot: boot.id,
-            times,
             seen,
             changed: false,
         }))
@@ -97,7 +94,6 @@ impl Index {
     /// are taken, by whatever. The directory was in the state `seen` before these were read.
     pub(crate) fn build(
         path: PathBuf,
-        times: Times,
         seen: State,
         boot: Boot,
         owners: &[(Owner, IpAddr)],
@@ -119,7 +115,7 @@ impl Index {
         }
         let (pages, owners, occupied) = written(&path, owned, chunks)?;
         let of_containers = u64::try_from(of_containers).unwrap_or(u64::MAX);
-        Ok(Self { path, pages, owners, occupied, of_containers, boot: boot.id, times, seen, changed: true })
+        Ok(Self { path, pages, owners, occupied, of_containers, boot: boot.id, seen, changed: true })
     }
 
     /// Whether it counts for the directory in the state `found`.
@@ -227,16 +223,14 @@ impl Index {
         if !self.changed {
             return Ok(());
         }
-        if self.times == Times::Coarse {
-            self.confirm(&directory)?;
-            let seconds = self.seen.modified.0;
-            let nanoseconds = i64::try_from(RandomState::new().hash_one(seconds) % 1_000_000_000).unwrap_or_default();
-            futimens(&directory, &TimeSpec::UTIME_OMIT, &TimeSpec::new(seconds, nanoseconds))?;
-            self.seen = State::of(&directory)?;
-            // Where times are coarser still, one of somebody else's might be the same.
-            if self.seen.modified != (seconds, nanoseconds) {
-                return Err(io::ErrorKind::Unsupported.into());
-            }
+        self.confirm(&directory)?;
+        let seconds = self.seen.modified.0;
+        let nanoseconds = i64::try_from(RandomState::new().hash_one(seconds) % 1_000_000_000).unwrap_or_default();
+        futimens(&directory, &TimeSpec::UTIME_OMIT, &TimeSpec::new(seconds, nanoseconds))?;
+        self.seen = State::of(&directory)?;
+        // Where times are coarser than nanoseconds, one of somebody else's might be the same.
+        if self.seen.modified != (seconds, nanoseconds) {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         let mut page = vec![0; 8];
         page.extend(VERSION);
@@ -281,34 +275,20 @@ fn written(
     Ok((Pages::new(file), Table::new(1..first, counts[0]), Table::new(first..end, counts[1])))
 }
 
-/// How a file system keeps the times of its directories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Times {
-    /// No change has a time that was read before it: `FS_MGTIME` of Linux 6.13.
-    Distinct,
-    /// Two changes within a tick of the clock have the same.
-    Coarse,
-}
-
-impl Times {
-    /// Those of the file system of `directory`. None where they may be those of some seconds ago, and others have changed
-    /// the directory since.
-    pub(crate) fn of(directory: impl AsFd) -> Option<Self> {
-        const V9FS_MAGIC: FsType = FsType(0x0102_1997);
-        let system = fstatfs(directory).ok()?.filesystem_type();
-        if [NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, V9FS_MAGIC, FUSE_SUPER_MAGIC].contains(&system) {
-            return None;
-        }
-        let keeps_them_distinct = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&system);
-        Some(if keeps_them_distinct && is_linux(6, 13) { Self::Distinct } else { Self::Coarse })
-    }
-}
-
-/// Whether the kernel is of that version, or newer.
-fn is_linux(major: u32, minor: u32) -> bool {
-    let release = uname().ok().and_then(|name| name.release().to_str().map(str::to_owned)).unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    numbers.next().zip(numbers.next()).is_some_and(|version| version >= (major, minor))
+/// Whether the file system of `directory` tells its times as they are. That of a network may tell those of some seconds
+/// ago, and others have changed the directory since; so may one that is not known.
+pub(crate) fn has_current_times(directory: impl AsFd) -> bool {
+    const ZFS_SUPER_MAGIC: FsType = FsType(0x2fc1_2fc1);
+    let local = [
+        EXT4_SUPER_MAGIC,
+        XFS_SUPER_MAGIC,
+        BTRFS_SUPER_MAGIC,
+        F2FS_SUPER_MAGIC,
+        ZFS_SUPER_MAGIC,
+        OVERLAYFS_SUPER_MAGIC,
+        TMPFS_MAGIC,
+    ];
+    fstatfs(directory).is_ok_and(|system| local.contains(&system.filesystem_type()))
 }
 
 /// By which a change of the directory is noticed. Anybody can set the time of modification, as we do and as those who

@@ -39,6 +39,22 @@ fn changes_of_others_are_noticed_within_one_tick_of_the_clock() {
 }
 
 #[test]
+fn changes_of_another_process_are_noticed_within_one_tick_of_the_clock_in_memory_too() {
+    // Where Linux gives a change that adds or removes a link the coarse time, whether it was read before or not.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let [a, b] = [(); 2].map(|()| DiskStore::new(directory.path()));
+    for round in 0..300 {
+        a.lock(&network()).unwrap().reserve(address(1), &owner(1), Stage::Finished).unwrap();
+        b.lock(&network()).unwrap().reserve(address(2), &owner(2), Stage::Finished).unwrap();
+        assert_eq!(a.lock(&network()).unwrap().held_by(&owner(2)).unwrap(), [address(2)], "{round}");
+        for (store, number) in [(&a, 1), (&b, 2)] {
+            store.lock(&network()).unwrap().release_all(&owner(number)).unwrap();
+        }
+        assert_eq!(a.lock(&network()).unwrap().count(address(0), address(15)).unwrap(), 0, "{round}");
+    }
+}
+
+#[test]
 fn it_lies_beside_the_networks_where_nobody_else_looks() {
     let disk = Disk::new();
     disk.locked(|reservations| reservations.reserve(address(1), &owner(1), Stage::Finished)).unwrap();

@@ -18,7 +18,7 @@ use nix::{
 use super::{Network, address_named, failed, is_torn};
 use crate::{
     Entry, EntryKind, Reservation, Reservations, StoreError,
-    index::{Index, State, Times},
+    index::{Index, State, has_current_times},
 };
 
 impl Network<'_> {
@@ -56,11 +56,11 @@ impl Network<'_> {
 
     /// The addresses of which the index, if it counts, says something else than the files.
     pub(super) fn misjudged_by_index(&self) -> Result<Vec<IpAddr>, StoreError> {
-        let (Some(boot), Some(times)) = (self.store.boot, Times::of(&self.directory)) else {
+        let Some(boot) = self.store.boot.filter(|_| has_current_times(&self.directory)) else {
             return Ok(Vec::new());
         };
-        let opened = State::of(&self.directory)
-            .and_then(|seen| Index::open(self.store.ours(&self.name, "index"), times, seen, boot));
+        let opened =
+            State::of(&self.directory).and_then(|seen| Index::open(self.store.ours(&self.name, "index"), seen, boot));
         let Ok(Some(mut index)) = opened else {
             return Ok(Vec::new());
         };
