@@ -65,11 +65,12 @@ const OURS: &str = ".host-local";
 /// sees it.
 const RECORD: &str = "user.host-local";
 
-/// The file with the address last reserved from a set, and how long its text is.
+/// The file with the address last reserved from a set.
 #[derive(Debug)]
 struct LastReserved {
     set: usize,
     file: File,
+    /// Of its text; 0 until that is read under this lock, since others may have written another, or another file.
     length: usize,
 }
 
@@ -709,7 +710,7 @@ impl Reservations for Network<'_> {
 
     fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         let (name, text) = (last_reserved_name(set), address.to_string());
-        if !self.last_reserved.iter().any(|last| last.set == set) {
+        if !self.last_reserved.iter().any(|last| last.set == set && last.length > 0) {
             self.last_reserved(set);
         }
         // Where the text has the same length it is written over the old one, in one step that no kill divides. Replacing a
@@ -740,7 +741,8 @@ impl Drop for Network<'_> {
             if idle.len() >= MOST_IDLE {
                 idle.clear();
             }
-            let last_reserved = std::mem::take(&mut self.last_reserved);
+            let mut last_reserved = std::mem::take(&mut self.last_reserved);
+            last_reserved.iter_mut().for_each(|last| last.length = 0);
             idle.insert(self.name.clone(), Idle { directory, lock, index, last_reserved, seen: self.seen });
         }
     }

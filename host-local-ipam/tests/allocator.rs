@@ -410,6 +410,23 @@ fn a_reservation_is_a_file_with_container_and_interface() {
 }
 
 #[test]
+fn the_last_reserved_address_is_written_over_what_others_have_written_meanwhile() {
+    let disk = Disk::new();
+    let remember = |address| disk.lock().set_last_reserved(0, ip(address)).unwrap();
+    remember("10.1.2.2");
+    remember("10.1.2.3");
+    // As the Go plugin does, in the same file.
+    fs::write(disk.path("last_reserved_ip.0"), "10.1.2.14").unwrap();
+    remember("10.1.2.5");
+    assert_eq!(disk.content("last_reserved_ip.0"), "10.1.2.5");
+    // As another process of ours does, with another file.
+    fs::write(disk.path("other"), "10.1.2.6").unwrap();
+    fs::rename(disk.path("other"), disk.path("last_reserved_ip.0")).unwrap();
+    remember("10.1.2.7");
+    assert_eq!(disk.content("last_reserved_ip.0"), "10.1.2.7");
+}
+
+#[test]
 fn the_last_reserved_address_is_read_to_the_letter() {
     for (content, expected) in [
         ("10.0.0.3", "10.0.0.4/29"),
