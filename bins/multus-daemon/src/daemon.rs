@@ -1,0 +1,150 @@
+//! The life of the daemon.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use host_local_ipam::HostLocal;
+use macvlan::Macvlan;
+use multus_cni::{Builtin, Environment, Registry};
+use multus_core::{
+    Cluster, Multus,
+    kubernetes::{Access, ApiCluster, Limits, Reporter},
+};
+use multus_shim::Spool;
+use tokio::{
+    runtime::{self, Handle},
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    call::Surroundings,
+    error::Error,
+    execution::Executor,
+    metrics::Metrics,
+    metrics_server::{self, MetricsServer},
+    operations::Operations,
+    options::Options,
+    server::{self, Server},
+    spooled::Spooled,
+};
+
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// A DEL in the spool that hangs must not keep the node from starting pods.
+const FIRST_PASS: Duration = Duration::from_secs(60);
+/// For answers that are on their way.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// It reads files and waits.
+const SPOOL_STACK: usize = 256 << 10;
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(options: &Options, environment: Environment) -> Result<(), Error> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::io("cannot start", "the runtime"))?;
+    runtime.block_on(serve(options, environment))
+}
+
+async fn serve(options: &Options, environment: Environment) -> Result<(), Error> {
+    let handled = |kind| signal(kind).map_err(Error::io("cannot handle", "signals"));
+    let (mut terminate, mut interrupt) = (handled(SignalKind::terminate())?, handled(SignalKind::interrupt())?);
+    let multus = multus(options, &environment)?;
+    let surroundings = Arc::new(Surroundings::new(options.overrides(), environment, &options.root));
+    let (metrics, operations) = (Metrics::default(), Operations::new(options.operations));
+    let executor = Executor::new(Arc::new(multus), operations.clone(), metrics.clone());
+    let spool = Spool::new(&options.spool_dir);
+
+    if let Some(port) = options.metrics_port {
+        let listener = metrics_server::listen(port).await?;
+        let asked = MetricsServer { metrics: metrics.clone(), operations: operations.clone(), spool: spool.clone() };
+        tokio::spawn(asked.serve(listener));
+    }
+    let server = Arc::new(Server::new(executor.clone(), Arc::clone(&surroundings), metrics));
+    tokio::spawn(Arc::clone(&server).serve(server::listen(&options.socket())?, server::own_uid()?));
+    info!(socket = %options.socket().display(), version = env!("CARGO_PKG_VERSION"), "multus-daemon serves");
+
+    let first_pass = work_off(Spooled { spool, executor, surroundings })?;
+    tokio::select! {
+        passed = timeout(FIRST_PASS, first_pass) => {
+            if passed.is_err() {
+                warn!("the spool is still being worked off after {FIRST_PASS:?}; pods are served now");
+            }
+            server.set_ready(true);
+            info!("multus-daemon is ready");
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    server.set_ready(false);
+    operations.drain();
+    let load = operations.load();
+    info!(waiting = load.waiting, in_flight = load.in_flight, "multus-daemon ends when nothing is under way");
+    if timeout(options.drain, operations.idle()).await.is_err() {
+        let load = operations.load();
+        error!(waiting = load.waiting, in_flight = load.in_flight, "what is under way did not end in time");
+        operations.give_up();
+    }
+    let _in_time = timeout(FAREWELL, server.quiet()).await;
+    info!("multus-daemon ends");
+    Ok(())
+}
+
+/// Starts with the spool; the receiver hears when everything in it was tried once.
+fn work_off(spooled: Spooled) -> Result<oneshot::Receiver<()>, Error> {
+    let (sender, first_pass) = oneshot::channel();
+    let work = move || {
+        spooled.work_off(|| {
+            let _nobody_waits = sender.send(());
+        });
+    };
+    let started = thread::Builder::new().name("spool".to_owned()).stack_size(SPOOL_STACK).spawn(work);
+    started.map_err(Error::io("cannot start", "a thread"))?;
+    Ok(first_pass)
+}
+
+fn multus(options: &Options, environment: &Environment) -> Result<Multus, Error> {
+    let builtin = || Builtin::from_environment(environment);
+    let ipams = || Registry::new().with("host-local", HostLocal::new()).allow(builtin());
+    let registry = ipams().with("macvlan", Macvlan::new(ipams()));
+    let multus = Multus::new(registry);
+    Ok(match access(options, environment)? {
+        Some(access) => multus.with_cluster(cluster(&access, environment)?),
+        None => {
+            warn!("no Kubernetes: \"kubeconfig\" is not set, nor is KUBERNETES_SERVICE_HOST");
+            multus
+        }
+    })
+}
+
+/// The file that `kubeconfig` names, or else what a pod is given.
+fn access(options: &Options, environment: &Environment) -> Result<Option<Access>, Error> {
+    if let Some(kubeconfig) = &options.kubeconfig {
+        return Ok(Some(Access::from_kubeconfig(kubeconfig)?));
+    }
+    let value = |name| environment.value(name).map(|value| value.to_string_lossy());
+    match (value("KUBERNETES_SERVICE_HOST"), value("KUBERNETES_SERVICE_PORT")) {
+        (Some(host), Some(port)) => Ok(Some(Access::in_cluster(&host, &port, Path::new(SERVICE_ACCOUNT))?)),
+        _ => Ok(None),
+    }
+}
+
+fn cluster(access: &Access, environment: &Environment) -> Result<Arc<dyn Cluster>, Error> {
+    let node = environment.value("MULTUS_NODE_NAME").map(|node| node.to_string_lossy().into_owned());
+    let reporter = |node| Reporter { component: "multus".to_owned(), node, now: SystemTime::now };
+    Ok(match node {
+        Some(node) => Arc::new(ApiCluster::watching(&Handle::current(), access, Limits::default(), reporter(node))?),
+        None => {
+            warn!("MULTUS_NODE_NAME is not set: every pod and network is asked for when it is needed");
+            Arc::new(ApiCluster::new(access, Limits::default(), reporter(String::new()))?)
+        }
+    })
+}

@@ -1,0 +1,158 @@
+//! The daemon's configuration file, `daemon-config.json`: options of the daemon itself, and what it puts in place of the
+//! same keys of every request's configuration.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use multus_cni::{Document, FieldError, Object, RawObject, os_error_text};
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+
+/// Enough to keep two cores busy, and to hold up nobody while a few plugins wait for something.
+const OPERATIONS: usize = 16;
+/// What manifests give a pod to end is 30 s.
+const DRAIN_SECONDS: u32 = 25;
+
+/// What the file says.
+pub(crate) struct Options {
+    /// `socketDir`
+    pub(crate) socket_dir: PathBuf,
+    /// `daemonSpoolDir`, or `spool` in the `cniDir`: where shims leave what came while no daemon was there.
+    pub(crate) spool_dir: PathBuf,
+    /// `chrootDir`: where the host's files are.
+    pub(crate) root: PathBuf,
+    /// `connectionLimit`: how many operations are under way at once.
+    pub(crate) operations: usize,
+    /// `drainSeconds`: how long a daemon that is to end waits for what is under way.
+    pub(crate) drain: Duration,
+    /// `kubeconfig`
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// `metricsPort`
+    pub(crate) metrics_port: Option<u16>,
+    /// `logFile`
+    pub(crate) log_file: Option<PathBuf>,
+    /// `logLevel`, as it is written.
+    pub(crate) log_level: String,
+    /// `logToStderr`
+    pub(crate) log_to_stderr: Option<bool>,
+    overrides: Overrides,
+}
+
+/// What takes the place of the same keys of a request's configuration.
+#[derive(Clone, Default)]
+pub(crate) struct Overrides {
+    keys: BTreeMap<String, Box<RawValue>>,
+    /// The daemon itself looks after the readiness indicator file.
+    is_automatic: bool,
+}
+
+impl Options {
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let malformed = |problem: String| Error::Options { path: path.to_owned(), problem };
+        let bytes = fs::read(path).map_err(|error| malformed(os_error_text(&error)))?;
+        Self::parse(&bytes).map_err(malformed)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let document = Document::parse(bytes)?;
+        let view = document.root("").object().map_err(|_| "it must be a JSON object".to_owned())?;
+        let keys = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        Self::view(&view, keys).map_err(|error| error.to_string())
+    }
+
+    fn view(view: &Object<'_>, keys: BTreeMap<String, Box<RawValue>>) -> Result<Self, FieldError> {
+        let text = |key| Ok::<_, FieldError>(view.string(key)?.filter(|text| !text.is_empty()));
+        let path = |key, default: &str| Ok::<_, FieldError>(PathBuf::from(text(key)?.unwrap_or(default)));
+        let spool = text("daemonSpoolDir")?.map(PathBuf::from);
+        let cni_dir = path("cniDir", "/var/lib/cni/multus")?;
+        Ok(Self {
+            socket_dir: path("socketDir", "/run/multus/")?,
+            spool_dir: spool.unwrap_or_else(|| cni_dir.join("spool")),
+            root: path("chrootDir", "/")?,
+            operations: match view.integer("connectionLimit")?.unwrap_or(OPERATIONS) {
+                0 => return Err(FieldError::new("connectionLimit", "must be at least 1")),
+                limit => limit,
+            },
+            drain: Duration::from_secs(view.integer("drainSeconds")?.unwrap_or(DRAIN_SECONDS).into()),
+            kubeconfig: text("kubeconfig")?.map(PathBuf::from),
+            metrics_port: view.integer("metricsPort")?,
+            log_file: text("logFile")?.map(PathBuf::from),
+            log_level: text("logLevel")?.unwrap_or_default().to_owned(),
+            log_to_stderr: view.boolean("logToStderr")?,
+            overrides: Overrides { keys, is_automatic: text("multusConfigFile")?.unwrap_or("auto") == "auto" },
+        })
+    }
+
+    /// The daemon's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.socket_dir.join("multus.sock")
+    }
+
+    pub(crate) fn overrides(&self) -> Overrides {
+        self.overrides.clone()
+    }
+}
+
+impl Overrides {
+    /// The configuration of a request, with the daemon's keys in place of its own. Values stay as they are written.
+    pub(crate) fn apply(&self, config: &[u8]) -> Result<Vec<u8>, multus_cni::Error> {
+        let mut merged = RawObject::parse(config)?;
+        for (key, value) in &self.keys {
+            merged.set(key, value)?;
+        }
+        if self.is_automatic {
+            merged.set("readinessindicatorfile", &())?;
+        }
+        Ok(merged.print())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(file: &str, config: &str) -> String {
+        let overrides = Options::parse(file.as_bytes()).unwrap().overrides();
+        String::from_utf8(overrides.apply(config.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let options = Options::parse(b"{}").unwrap();
+        assert_eq!(options.socket(), Path::new("/run/multus/multus.sock"));
+        assert_eq!(options.spool_dir, Path::new("/var/lib/cni/multus/spool"));
+        assert_eq!((options.root.as_path(), options.metrics_port), (Path::new("/"), None));
+        assert_eq!(Options::parse(br#"{"cniDir":"/a"}"#).unwrap().spool_dir, Path::new("/a/spool"));
+        assert_eq!(Options::parse(br#"{"cniDir":"/a","daemonSpoolDir":"/b"}"#).unwrap().spool_dir, Path::new("/b"));
+    }
+
+    #[test]
+    fn its_keys_win_in_any_letter_case_and_values_stay_as_written() {
+        let merged = merged(r#"{"binDir":"/a","x":1e2}"#, r#"{"BinDir":"/b","name":"n","y":1.50}"#);
+        assert_eq!(merged, r#"{"binDir":"/a","name":"n","readinessindicatorfile":null,"x":1e2,"y":1.50}"#);
+    }
+
+    #[test]
+    fn the_readiness_file_is_the_daemons_affair_only_where_it_writes_the_configuration() {
+        let config = r#"{"readinessindicatorfile":"/client"}"#;
+        assert_eq!(merged(r#"{"readinessindicatorfile":"/daemon"}"#, config), r#"{"readinessindicatorfile":null}"#);
+        assert_eq!(
+            merged(r#"{"readinessindicatorfile":"/daemon","multusConfigFile":"/x"}"#, config),
+            r#"{"multusConfigFile":"/x","readinessindicatorfile":"/daemon"}"#
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_key() {
+        let refused = |file: &str| Options::parse(file.as_bytes()).err().unwrap();
+        assert_eq!(refused(r#"{"connectionLimit":0}"#), r#""connectionLimit" must be at least 1"#);
+        assert!(refused(r#"{"connectionLimit":-1}"#).starts_with(r#""connectionLimit" must be"#));
+        assert!(refused(r#"{"metricsPort":70000}"#).starts_with(r#""metricsPort" must be"#));
+        assert_eq!(refused("[]"), "it must be a JSON object");
+    }
+}

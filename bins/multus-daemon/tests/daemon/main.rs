@@ -1,0 +1,385 @@
+//! The daemon as a process, between shims, the kernel and an API server.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says where"
+)]
+
+mod node;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    process::{Command, ExitCode},
+    thread,
+};
+
+use multus_cni::Error;
+use nix::sys::signal::Signal;
+use node::{Node, PROGRAM, head, wait};
+use serde_json::{Value, json};
+use testkit::{Lab, Netns, run};
+
+fn main() -> ExitCode {
+    run(&[
+        ("a_pod_gets_its_networks_and_their_status", a_pod_gets_its_networks_and_their_status),
+        ("requests_and_answers_are_upstreams", requests_and_answers_are_upstreams),
+        ("a_hundred_pods_at_once_all_get_their_networks", a_hundred_pods_at_once_all_get_their_networks),
+        ("a_del_waits_for_the_add_that_is_under_way", a_del_waits_for_the_add_that_is_under_way),
+        ("an_add_that_waits_is_overtaken_by_its_del", an_add_that_waits_is_overtaken_by_its_del),
+        ("what_is_made_for_a_client_that_left_is_undone", what_is_made_for_a_client_that_left_is_undone),
+        (
+            "a_daemon_killed_during_an_add_leaves_nothing_after_del",
+            a_daemon_killed_during_an_add_leaves_nothing_after_del,
+        ),
+        ("a_del_without_a_daemon_is_done_by_the_next_one", a_del_without_a_daemon_is_done_by_the_next_one),
+        ("what_fails_stays_in_the_spool", what_fails_stays_in_the_spool),
+        ("a_daemon_that_is_to_end_finishes_what_it_does", a_daemon_that_is_to_end_finishes_what_it_does),
+        ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
+        ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
+        ("the_socket_is_its_owners", the_socket_is_its_owners),
+        ("metrics_count_and_measure", metrics_count_and_measure),
+        ("the_program_tells_its_health_and_its_version", the_program_tells_its_health_and_its_version),
+    ])
+}
+
+fn a_pod_gets_its_networks_and_their_status(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    let success = node.add(&sandbox).unwrap();
+    assert_eq!(success.interfaces[0].name, "eth0");
+    assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+    assert_eq!(sandbox.addresses("net1"), ["192.168.1.2/24"]);
+    assert_eq!(sandbox.link("net1").unwrap()["linkinfo"]["info_data"]["mode"], "bridge");
+    let status = node.network_status("web-0");
+    let of = |key: &str| status.as_array().unwrap().iter().map(|one| one[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("name"), ["cbr0", "test/macvlan-conf"]);
+    assert_eq!(of("interface"), ["eth0", "net1"]);
+    assert_eq!(of("default"), [json!(true), Value::Null]);
+    assert_eq!(status[1]["gateway"], json!(["192.168.1.1"]));
+    assert_eq!(status[1]["mac"], sandbox.link("net1").unwrap()["address"]);
+    node.api.wait_for(2, "create", "events");
+    node.check(&sandbox).unwrap();
+    node.status(&sandbox).unwrap();
+    sandbox.ip("link delete net1");
+    assert!(node.check(&sandbox).unwrap_err().to_string().contains("network \"test/macvlan-conf\""));
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+    node.del(&sandbox).unwrap();
+}
+
+fn requests_and_answers_are_upstreams(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    let cni = |request: &Value| {
+        let response = node.post("/cni", request.to_string().as_bytes()).unwrap();
+        (response.status, String::from_utf8(response.body).unwrap())
+    };
+    let (status, body) = cni(&node.request("ADD", &sandbox));
+    let result: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &result["Result"]["cniVersion"]), (200, &json!("1.1.0")));
+    assert_eq!(result["Result"]["ips"][0]["address"], "10.1.0.2/24");
+    for command in ["CHECK", "STATUS", "GC", "DEL"] {
+        assert_eq!(cni(&node.request(command, &sandbox)), (200, String::new()), "{command}");
+    }
+    let missing = node.pod("web-1", "nowhere");
+    let (status, body) = cni(&node.request("ADD", &missing));
+    let error: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &error["code"]), (400, &json!(999)));
+    let text = error["msg"].as_str().unwrap();
+    assert!(text.starts_with("Multus: [test/web-1/uid-web-1]: ") && text.contains("(nowhere)"), "{text}");
+    let mut anonymous = node.request("ADD", &sandbox);
+    anonymous["env"]["CNI_ARGS"] = json!("");
+    let (status, body) = cni(&anonymous);
+    assert!(status == 400 && body.contains("invalid CNI_ARG: K8S_POD_NAMESPACE is missing"), "{body}");
+
+    for target in ["/healthz", "/readyz"] {
+        assert_eq!(node.probe(target), Some(200));
+        let get = node.raw(format!("GET {target} HTTP/1.1\r\nHost: dummy\r\n\r\n").as_bytes());
+        assert!(get.starts_with("HTTP/1.1 200 OK\r\n") && get.contains("connection: close"), "{get}");
+        let put = node.raw(format!("PUT {target} HTTP/1.1\r\nHost: dummy\r\n\r\n").as_bytes());
+        assert!(put.starts_with("HTTP/1.1 405 ") && put.ends_with("Method not allowed\n"), "{put}");
+    }
+    assert!(node.raw(b"GET /cni HTTP/1.1\r\nHost: dummy\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert_eq!(node.probe("/nothing"), Some(404));
+    node.is_empty(&[&sandbox, &missing]);
+}
+
+fn a_hundred_pods_at_once_all_get_their_networks(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandboxes: Vec<Netns> = (0..100).map(|number| node.pod(&format!("web-{number}"), "macvlan-conf")).collect();
+    let all = |work: &(dyn Fn(&Netns) -> Result<(), Error> + Sync)| {
+        thread::scope(|scope| {
+            let calls: Vec<_> = sandboxes.iter().map(|sandbox| scope.spawn(move || work(sandbox))).collect();
+            calls.into_iter().for_each(|call| call.join().unwrap().unwrap());
+        });
+    };
+    all(&|sandbox| node.add(sandbox).map(drop));
+    let mut addresses: Vec<String> = sandboxes.iter().flat_map(|sandbox| sandbox.addresses("net1")).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 100);
+    assert_eq!(node.reserved().len(), 200);
+    let memory = fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
+    let lines = memory.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("RssAnon"));
+    eprintln!("after a hundred pods: {}", lines.collect::<Vec<_>>().join(" "));
+    all(&|sandbox| node.del(sandbox));
+    node.is_empty(&sandboxes.iter().collect::<Vec<_>>());
+}
+
+fn a_del_waits_for_the_add_that_is_under_way(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf,slow");
+    thread::scope(|scope| {
+        let add = scope.spawn(|| node.add(&sandbox));
+        node.wait_until_begun();
+        let del = scope.spawn(|| node.del(&sandbox));
+        // It is healthy, and serves others meanwhile.
+        let other = node.pod("web-1", "macvlan-conf");
+        node.add(&other).unwrap();
+        node.del(&other).unwrap();
+        assert!(!del.is_finished() && sandbox.links().contains(&"net1".to_owned()));
+        node.release();
+        add.join().unwrap().unwrap();
+        del.join().unwrap().unwrap();
+    });
+    node.is_empty(&[&sandbox]);
+}
+
+fn an_add_that_waits_is_overtaken_by_its_del(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"connectionLimit": 1, "metricsPort": 9091}));
+    node.start();
+    let (busy, sandbox) = (node.pod("web-0", "slow"), node.pod("web-1", "macvlan-conf"));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| node.add(&busy));
+        node.wait_until_begun();
+        let add = scope.spawn(|| node.add(&sandbox));
+        wait("the ADD to be in the queue", || metrics(&node).contains("multus_operations_waiting 1\n"));
+        assert!(metrics(&node).contains("multus_operations_in_flight 1\n"));
+        let del = scope.spawn(|| node.del(&sandbox));
+        let error = add.join().unwrap().unwrap_err();
+        assert_eq!(error.code().number(), 11);
+        assert!(error.to_string().starts_with("a DEL of the same sandbox overtook this ADD"), "{error}");
+        node.release();
+        del.join().unwrap().unwrap();
+        first.join().unwrap().unwrap();
+    });
+    node.del(&busy).unwrap();
+    node.is_empty(&[&busy, &sandbox]);
+}
+
+fn what_is_made_for_a_client_that_left_is_undone(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"connectionLimit": 1, "metricsPort": 9092}));
+    node.start();
+    let (leaving, never) = (node.pod("web-0", "macvlan-conf,slow"), node.pod("web-1", "macvlan-conf"));
+    let send = |sandbox: &Netns| {
+        let body = node.request("ADD", sandbox).to_string();
+        let mut stream = UnixStream::connect(node.socket()).unwrap();
+        stream.write_all(format!("{}{body}", head("/cni", body.len())).as_bytes()).unwrap();
+        stream
+    };
+    let first = send(&leaving);
+    node.wait_until_begun();
+    let second = send(&never);
+    wait("the second one to be in the queue", || metrics(&node).contains("multus_operations_waiting 1\n"));
+    assert_eq!(leaving.links(), ["eth0", "lo", "net1"]);
+    drop((first, second));
+    assert_eq!(node.probe("/healthz"), Some(200));
+    node.release();
+    wait("the ADD to be undone", || node.log().contains("undone: its result reached nobody"));
+    wait("the other one to be left", || node.log().contains("not begun: nobody waits for it any more"));
+    assert_eq!((leaving.links(), never.links()), (vec!["lo".to_owned()], vec!["lo".to_owned()]));
+    assert_eq!(node.reserved(), [""; 0]);
+}
+
+fn a_daemon_killed_during_an_add_leaves_nothing_after_del(lab: &Lab) {
+    let mut node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf,slow");
+    let error = thread::scope(|scope| {
+        let add = scope.spawn(|| {
+            let body = node.request("ADD", &sandbox).to_string();
+            node.raw(format!("{}{body}", head("/cni", body.len())).as_bytes())
+        });
+        node.wait_until_begun();
+        assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+        node.signal(Signal::SIGKILL);
+        add.join().unwrap()
+    });
+    assert_eq!(error, "", "nobody was left to answer");
+    node.ended();
+    node.release();
+    // The pod is gone when the runtime cleans up.
+    node.api.delete("pods", "test", "web-0");
+    node.start();
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+}
+
+fn a_del_without_a_daemon_is_done_by_the_next_one(lab: &Lab) {
+    let mut node = Node::new(lab);
+    let sandboxes = ["web-0", "web-1"].map(|name| node.pod(name, "macvlan-conf"));
+    for sandbox in &sandboxes {
+        node.add(sandbox).unwrap();
+    }
+    node.kill();
+    for sandbox in &sandboxes {
+        node.del(sandbox).unwrap();
+        assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+    }
+    assert_eq!(node.spool().entries().unwrap().len(), 2);
+    node.start();
+    assert_eq!(node.spool().entries().unwrap(), [], "done before it is ready");
+    node.is_empty(&[&sandboxes[0], &sandboxes[1]]);
+    // The ADD of a sandbox that was given up, from a shim that waited for the daemon.
+    let error = node.add(&sandboxes[0]).unwrap_err();
+    assert!(error.to_string().starts_with("a DEL of the same sandbox overtook this ADD"), "{error}");
+    node.is_empty(&[&sandboxes[0], &sandboxes[1]]);
+}
+
+fn what_fails_stays_in_the_spool(lab: &Lab) {
+    let mut node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    node.kill();
+    node.del(&sandbox).unwrap();
+    let (network, aside) = (lab.data_dir().join("macvlan-conf"), lab.data_dir().join("aside"));
+    fs::rename(&network, &aside).unwrap();
+    fs::write(&network, "").unwrap();
+    node.start();
+    assert_eq!(node.spool().entries().unwrap().len(), 1);
+    assert!(node.log().contains("a DEL of the spool failed and stays in it"));
+    fs::remove_file(&network).unwrap();
+    fs::rename(&aside, &network).unwrap();
+    node.kill();
+    node.start();
+    assert_eq!(node.spool().entries().unwrap(), []);
+    node.is_empty(&[&sandbox]);
+}
+
+fn a_daemon_that_is_to_end_finishes_what_it_does(lab: &Lab) {
+    let mut node = Node::new(lab);
+    let [busy, attached, late] = [("web-0", "macvlan-conf,slow"), ("web-1", "macvlan-conf"), ("web-2", "macvlan-conf")]
+        .map(|(name, networks)| node.pod(name, networks));
+    node.add(&attached).unwrap();
+    thread::scope(|scope| {
+        let add = scope.spawn(|| node.add(&busy));
+        node.wait_until_begun();
+        node.signal(Signal::SIGTERM);
+        wait("the daemon to be not ready", || node.probe("/readyz") == Some(500));
+        assert_eq!(node.probe("/healthz"), Some(200));
+        let refused = node.post("/cni", node.request("ADD", &late).to_string().as_bytes()).unwrap();
+        let error: Value = serde_json::from_slice(&refused.body).unwrap();
+        assert_eq!((refused.status, &error["code"]), (400, &json!(11)));
+        assert!(error["msg"].as_str().unwrap().starts_with("multus-daemon is shutting down"), "{error}");
+        node.del(&attached).unwrap();
+        assert_eq!(attached.links(), ["lo"]);
+        node.release();
+        add.join().unwrap().unwrap();
+    });
+    assert!(node.ended().success());
+    assert_eq!(busy.links(), ["eth0", "lo", "net1"]);
+    node.start();
+    node.del(&busy).unwrap();
+    node.is_empty(&[&busy, &attached, &late]);
+}
+
+fn hostile_requests_harm_nobody(lab: &Lab) {
+    let node = Node::new(lab);
+    let huge = head("/cni", 1 << 40);
+    let long = format!("POST /cni HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let large = format!("{}{}", head("/cni", 8 << 20), "x".repeat(8 << 20));
+    let bodies = ["null", "[]", "{", r#"{"env":{},"config":"!"}"#, r#"{"env":{"CNI_COMMAND":"ADD"},"config":""}"#];
+    for request in [large.as_bytes(), long.as_bytes(), b"\x16\x03\x01\x02\x00\x01", b"\r\n\r\n\r\n", &[0; 4096]] {
+        assert!(!node.raw(request).starts_with("HTTP/1.1 200"));
+    }
+    for body in bodies {
+        let answer = node.raw(format!("{}{body}", head("/cni", body.len())).as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    // A hundred that say nothing or half of it, while a pod is attached.
+    let silent: Vec<UnixStream> = (0..100).map(|_| UnixStream::connect(node.socket()).unwrap()).collect();
+    for mut stream in &silent {
+        stream.write_all(huge.as_bytes()).unwrap();
+    }
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    drop(silent);
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+}
+
+fn a_slow_client_is_cut_off(lab: &Lab) {
+    let node = Node::new(lab);
+    for half in ["POST /cni HT", &head("/cni", 10)] {
+        let mut stream = UnixStream::connect(node.socket()).unwrap();
+        stream.write_all(half.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
+}
+
+fn the_socket_is_its_owners(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({}));
+    fs::create_dir(lab.path("run")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(node.socket()).unwrap());
+    node.start();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&lab.path("run")), mode(&node.socket())), (0o700, 0o600));
+}
+
+fn metrics_count_and_measure(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"metricsPort": 9090}));
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    node.probe("/nothing");
+    let text = metrics(&node);
+    for line in [
+        r#"multus_server_request_total{handler="/cni",code="200",method="post"} 2"#,
+        r#"multus_server_request_total{handler="NotFound",code="404",method="post"} 1"#,
+        r#"multus_operation_duration_seconds_count{command="ADD",outcome="success"} 1"#,
+        r#"multus_operation_duration_seconds_count{command="DEL",outcome="success"} 1"#,
+        "multus_operations_waiting 0",
+        "multus_spool_length 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+}
+
+fn the_program_tells_its_health_and_its_version(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"logFile": lab.path("logs/multus.log"), "logToStderr": false}));
+    let config = lab.path("daemon-config.json");
+    let healthcheck = |ready: &[&str]| {
+        Command::new(PROGRAM).arg("healthcheck").args(ready).arg("-config").arg(&config).output().unwrap()
+    };
+    assert_eq!(healthcheck(&[]).status.code(), Some(1));
+    node.start();
+    assert!(healthcheck(&[]).status.success() && healthcheck(&["-ready"]).status.success());
+    let version = Command::new(PROGRAM).arg("--version").output().unwrap();
+    assert!(version.status.success() && version.stdout.starts_with(b"multus-daemon "));
+    let log = fs::read_to_string(lab.path("logs/multus.log")).unwrap();
+    assert!(log.lines().next().unwrap().contains("Z [verbose] multus-daemon serves socket="), "{log}");
+    assert_eq!(node.log(), "");
+    let missing = Command::new(PROGRAM).args(["-config", "/nowhere.json"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    let said = String::from_utf8(missing.stderr).unwrap();
+    assert!(said.contains("configuration file /nowhere.json: no such file or directory"), "{said}");
+}
+
+fn metrics(node: &Node<'_>) -> String {
+    let config: Value = serde_json::from_slice(&fs::read(node.lab.path("daemon-config.json")).unwrap()).unwrap();
+    let port = u16::try_from(config["metricsPort"].as_u64().unwrap()).unwrap();
+    node.lab.host.within(|| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    })
+}
