@@ -11,8 +11,8 @@ use host_local_ipam::HostLocal;
 use macvlan::Macvlan;
 use multus_cni::{Builtin, Environment, Registry};
 use multus_core::{
-    Cluster, Multus,
-    kubernetes::{Access, ApiCluster, Limits, Reporter},
+    Multus,
+    kubernetes::{Access, ApiCluster, Limits, NodeCertificate, Reporter},
 };
 use multus_shim::Spool;
 use tokio::{
@@ -25,6 +25,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     call::Surroundings,
+    credentials,
     error::Error,
     execution::Executor,
     metrics::Metrics,
@@ -35,6 +36,7 @@ use crate::{
     spooled::Spooled,
 };
 
+const NODE_NAME: &str = "MULTUS_NODE_NAME";
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// A DEL in the spool that hangs must not keep the node from starting pods.
 const FIRST_PASS: Duration = Duration::from_secs(60);
@@ -45,15 +47,25 @@ const SPOOL_STACK: usize = 256 << 10;
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(options: &Options, environment: Environment) -> Result<(), Error> {
+    let certificate = node_certificate(options, &environment)?;
+    let access = match &certificate {
+        Some(certificate) => Some(credentials::obtain(certificate)?),
+        None => access(options, &environment)?,
+    };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("cannot start", "the runtime"))?;
-    runtime.block_on(serve(options, environment))
+    runtime.block_on(serve(options, environment, access, certificate))
 }
 
-async fn serve(options: &Options, environment: Environment) -> Result<(), Error> {
+async fn serve(
+    options: &Options,
+    environment: Environment,
+    access: Option<Access>,
+    certificate: Option<NodeCertificate>,
+) -> Result<(), Error> {
     let handled = |kind| signal(kind).map_err(Error::io("cannot handle", "signals"));
     let (mut terminate, mut interrupt) = (handled(SignalKind::terminate())?, handled(SignalKind::interrupt())?);
-    let multus = multus(options, &environment)?;
+    let multus = multus(&environment, access.as_ref(), certificate)?;
     let surroundings = Arc::new(Surroundings::new(options.overrides(), environment, &options.root));
     let (metrics, operations) = (Metrics::default(), Operations::new(options.operations));
     let executor = Executor::new(Arc::new(multus), operations.clone(), metrics.clone());
@@ -111,18 +123,32 @@ fn work_off(spooled: Spooled) -> Result<oneshot::Receiver<()>, Error> {
     Ok(first_pass)
 }
 
-fn multus(options: &Options, environment: &Environment) -> Result<Multus, Error> {
+fn multus(
+    environment: &Environment,
+    access: Option<&Access>,
+    certificate: Option<NodeCertificate>,
+) -> Result<Multus, Error> {
     let builtin = || Builtin::from_environment(environment);
     let ipams = || Registry::new().with("host-local", HostLocal::new()).allow(builtin());
-    let registry = ipams().with("macvlan", Macvlan::new(ipams()));
-    let multus = Multus::new(registry);
-    Ok(match access(options, environment)? {
-        Some(access) => multus.with_cluster(cluster(&access, environment)?),
-        None => {
-            warn!("no Kubernetes: \"kubeconfig\" is not set, nor is KUBERNETES_SERVICE_HOST");
-            multus
-        }
-    })
+    let multus = Multus::new(ipams().with("macvlan", Macvlan::new(ipams())));
+    let Some(access) = access else {
+        warn!("no Kubernetes: \"kubeconfig\" is not set, nor is KUBERNETES_SERVICE_HOST");
+        return Ok(multus);
+    };
+    let cluster = Arc::new(cluster(access, environment)?);
+    if let Some(certificate) = certificate {
+        let kept = credentials::keep(certificate, Arc::clone(&cluster));
+        kept.map_err(Error::io("cannot start", "a thread"))?;
+    }
+    Ok(multus.with_cluster(cluster))
+}
+
+fn node_certificate(options: &Options, environment: &Environment) -> Result<Option<NodeCertificate>, Error> {
+    let Some(asked) = &options.node_certificate else {
+        return Ok(None);
+    };
+    let node = environment.value(NODE_NAME).map(|node| node.to_string_lossy()).unwrap_or_default();
+    Ok(Some(NodeCertificate::new(&asked.bootstrap, &asked.directory, &node, asked.duration)?))
 }
 
 /// The file that `kubeconfig` names, or else what a pod is given.
@@ -137,14 +163,14 @@ fn access(options: &Options, environment: &Environment) -> Result<Option<Access>
     }
 }
 
-fn cluster(access: &Access, environment: &Environment) -> Result<Arc<dyn Cluster>, Error> {
-    let node = environment.value("MULTUS_NODE_NAME").map(|node| node.to_string_lossy().into_owned());
+fn cluster(access: &Access, environment: &Environment) -> Result<ApiCluster, Error> {
+    let node = environment.value(NODE_NAME).map(|node| node.to_string_lossy().into_owned());
     let reporter = |node| Reporter { component: "multus".to_owned(), node, now: SystemTime::now };
     Ok(match node {
-        Some(node) => Arc::new(ApiCluster::watching(&Handle::current(), access, Limits::default(), reporter(node))?),
+        Some(node) => ApiCluster::watching(&Handle::current(), access, Limits::default(), reporter(node))?,
         None => {
             warn!("MULTUS_NODE_NAME is not set: every pod and network is asked for when it is needed");
-            Arc::new(ApiCluster::new(access, Limits::default(), reporter(String::new()))?)
+            ApiCluster::new(access, Limits::default(), reporter(String::new()))?
         }
     })
 }

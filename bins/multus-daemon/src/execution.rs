@@ -245,6 +245,9 @@ mod tests {
     fn whoever_leaves_during_an_add_has_it_undone_and_before_it_has_it_not_begun() {
         let stage = Stage::new(true);
         let first = stage.submit("ADD", "a");
+        while stage.entries.lock().unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         let (second, third, fourth) = (stage.submit("ADD", "b"), stage.submit("CHECK", "c"), stage.submit("DEL", "d"));
         drop((first, second, third, fourth));
         assert_eq!(stage.diary(), ["add a", "undo a", "del d"]);

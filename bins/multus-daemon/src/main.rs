@@ -2,6 +2,7 @@
 
 mod arguments;
 mod call;
+mod credentials;
 mod daemon;
 mod error;
 mod execution;

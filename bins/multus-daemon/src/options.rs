@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) drain: Duration,
     /// `kubeconfig`
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// `perNodeCertificate`, unless it is not `enabled`.
+    pub(crate) node_certificate: Option<NodeCertificateOptions>,
     /// `metricsPort`
     pub(crate) metrics_port: Option<u16>,
     /// `logFile`
@@ -41,6 +43,16 @@ pub(crate) struct Options {
     /// `logToStderr`
     pub(crate) log_to_stderr: Option<bool>,
     overrides: Overrides,
+}
+
+/// How a node comes to its own certificate.
+pub(crate) struct NodeCertificateOptions {
+    /// `bootstrapKubeconfig`
+    pub(crate) bootstrap: PathBuf,
+    /// `certDir`
+    pub(crate) directory: PathBuf,
+    /// `certDuration`, such as `10m`
+    pub(crate) duration: Duration,
 }
 
 /// What takes the place of the same keys of a request's configuration.
@@ -80,6 +92,10 @@ impl Options {
             },
             drain: Duration::from_secs(view.integer("drainSeconds")?.unwrap_or(DRAIN_SECONDS).into()),
             kubeconfig: text("kubeconfig")?.map(PathBuf::from),
+            node_certificate: match view.object("perNodeCertificate")? {
+                Some(object) if object.boolean("enabled")? == Some(true) => Some(node_certificate(&object)?),
+                _ => None,
+            },
             metrics_port: view.integer("metricsPort")?,
             log_file: text("logFile")?.map(PathBuf::from),
             log_level: text("logLevel")?.unwrap_or_default().to_owned(),
@@ -110,6 +126,38 @@ impl Overrides {
         }
         Ok(merged.print())
     }
+}
+
+fn node_certificate(object: &Object<'_>) -> Result<NodeCertificateOptions, FieldError> {
+    let path = |key| match object.string(key)?.filter(|path| !path.is_empty()) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err(FieldError::new(object.path_of(key), "must be given when certificates are enabled")),
+    };
+    let text = object.string("certDuration")?.filter(|text| !text.is_empty()).unwrap_or("10m");
+    let malformed = || {
+        let problem = format!("must be a duration such as 10m, 24h or 1h30m, not {text:?}");
+        FieldError::new(object.path_of("certDuration"), problem)
+    };
+    Ok(NodeCertificateOptions {
+        bootstrap: path("bootstrapKubeconfig")?,
+        directory: path("certDir")?,
+        duration: duration(text).ok_or_else(malformed)?,
+    })
+}
+
+/// As Go writes it, in whole hours, minutes and seconds.
+fn duration(text: &str) -> Option<Duration> {
+    text.split_inclusive(['h', 'm', 's']).try_fold(Duration::ZERO, |sum, part| {
+        let (number, unit) = part.split_at_checked(part.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "h" => 3600,
+            "m" => 60,
+            "s" => 1,
+            _ => return None,
+        };
+        let seconds = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+        sum.checked_add(Duration::from_secs(seconds))
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +193,27 @@ mod tests {
             merged(r#"{"readinessindicatorfile":"/daemon","multusConfigFile":"/x"}"#, config),
             r#"{"multusConfigFile":"/x","readinessindicatorfile":"/daemon"}"#
         );
+    }
+
+    #[test]
+    fn certificates_are_asked_for_when_enabled() {
+        let read = |text: &str| {
+            let file = format!(r#"{{"perNodeCertificate":{text}}}"#);
+            Options::parse(file.as_bytes()).map(|options| options.node_certificate)
+        };
+        assert!(read(r#"{"enabled":false,"certDuration":"x"}"#).unwrap().is_none());
+        let given = |duration| {
+            format!(r#"{{"enabled":true,"bootstrapKubeconfig":"/b","certDir":"/c","certDuration":"{duration}"}}"#)
+        };
+        for (text, seconds) in [("", 600), ("10m", 600), ("1h30m", 5400), ("90s", 90)] {
+            assert_eq!(read(&given(text)).unwrap().unwrap().duration, Duration::from_secs(seconds));
+        }
+        for text in ["10", "m", "1d", "-1h", "99999999999999999999h"] {
+            let error = read(&given(text)).err().unwrap();
+            assert!(error.starts_with(r#""perNodeCertificate.certDuration" must be a duration"#), "{error}");
+        }
+        let error = read(r#"{"enabled":true,"certDir":"/c"}"#).err().unwrap();
+        assert!(error.starts_with(r#""perNodeCertificate.bootstrapKubeconfig" must be given"#), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::{Command, ExitCode},
     thread,
+    time::Duration,
 };
 
 use multus_cni::Error;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         ("a_del_without_a_daemon_is_done_by_the_next_one", a_del_without_a_daemon_is_done_by_the_next_one),
         ("what_fails_stays_in_the_spool", what_fails_stays_in_the_spool),
         ("a_daemon_that_is_to_end_finishes_what_it_does", a_daemon_that_is_to_end_finishes_what_it_does),
+        ("a_node_gets_a_certificate_of_its_own", a_node_gets_a_certificate_of_its_own),
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
@@ -285,6 +287,21 @@ fn a_daemon_that_is_to_end_finishes_what_it_does(lab: &Lab) {
     node.start();
     node.del(&busy).unwrap();
     node.is_empty(&[&busy, &attached, &late]);
+}
+
+fn a_node_gets_a_certificate_of_its_own(lab: &Lab) {
+    let certificate = json!({
+        "enabled": true, "bootstrapKubeconfig": lab.path("kubeconfig"), "certDir": lab.path("certificates"),
+    });
+    let mut node = Node::without_daemon(lab, json!({"perNodeCertificate": certificate}));
+    node.api.sign_certificates(Duration::from_secs(600));
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    let patches = node.api.log().into_iter().filter(|asked| asked.verb == "patch").map(|asked| asked.user);
+    assert_eq!(patches.collect::<Vec<_>>(), ["system:multus:node1"]);
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
 }
 
 fn hostile_requests_harm_nobody(lab: &Lab) {
