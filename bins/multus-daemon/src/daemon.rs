@@ -70,6 +70,10 @@ async fn serve(
     let (metrics, operations) = (Metrics::default(), Operations::new(options.operations));
     let executor = Executor::new(Arc::new(multus), operations.clone(), metrics.clone());
     let spool = Spool::new(&options.spool_dir);
+    if options.root != Path::new("/") {
+        let root = options.root.display();
+        warn!(%root, "host paths are taken from \"chrootDir\"; plugins that are executed run in this container's own root");
+    }
 
     if let Some(port) = options.metrics_port {
         let listener = metrics_server::listen(port).await?;

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         ("a_del_without_a_daemon_is_done_by_the_next_one", a_del_without_a_daemon_is_done_by_the_next_one),
         ("what_fails_stays_in_the_spool", what_fails_stays_in_the_spool),
         ("a_daemon_that_is_to_end_finishes_what_it_does", a_daemon_that_is_to_end_finishes_what_it_does),
+        ("a_daemon_that_is_to_end_waits_only_so_long", a_daemon_that_is_to_end_waits_only_so_long),
         ("a_node_gets_a_certificate_of_its_own", a_node_gets_a_certificate_of_its_own),
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
@@ -113,6 +114,7 @@ fn requests_and_answers_are_upstreams(lab: &Lab) {
 
 fn a_hundred_pods_at_once_all_get_their_networks(lab: &Lab) {
     let node = Node::new(lab);
+    let idle = node.memory();
     let sandboxes: Vec<Netns> = (0..100).map(|number| node.pod(&format!("web-{number}"), "macvlan-conf")).collect();
     let all = |work: &(dyn Fn(&Netns) -> Result<(), Error> + Sync)| {
         thread::scope(|scope| {
@@ -126,9 +128,9 @@ fn a_hundred_pods_at_once_all_get_their_networks(lab: &Lab) {
     addresses.dedup();
     assert_eq!(addresses.len(), 100);
     assert_eq!(node.reserved().len(), 200);
-    let memory = fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
-    let lines = memory.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("RssAnon"));
-    eprintln!("after a hundred pods: {}", lines.collect::<Vec<_>>().join(" "));
+    let memory = node.memory();
+    eprintln!("memory of its own: {idle} KiB idle, {memory} KiB after a hundred pods");
+    assert!(idle < 12 << 10 && memory < 24 << 10, "{idle} KiB, {memory} KiB");
     all(&|sandbox| node.del(sandbox));
     node.is_empty(&sandboxes.iter().collect::<Vec<_>>());
 }
@@ -287,6 +289,27 @@ fn a_daemon_that_is_to_end_finishes_what_it_does(lab: &Lab) {
     node.start();
     node.del(&busy).unwrap();
     node.is_empty(&[&busy, &attached, &late]);
+}
+
+fn a_daemon_that_is_to_end_waits_only_so_long(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"connectionLimit": 1, "drainSeconds": 1, "metricsPort": 9093}));
+    node.start();
+    let (busy, waiting) = (node.pod("web-0", "macvlan-conf,slow"), node.pod("web-1", "macvlan-conf"));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| node.post("/cni", node.request("ADD", &busy).to_string().as_bytes()));
+        node.wait_until_begun();
+        let second = scope.spawn(|| node.post("/cni", node.request("ADD", &waiting).to_string().as_bytes()));
+        wait("the second one to be in the queue", || metrics(&node).contains("multus_operations_waiting 1\n"));
+        node.signal(Signal::SIGTERM);
+        let refused = String::from_utf8(second.join().unwrap().unwrap().body).unwrap();
+        assert!(refused.contains("this waited too long for its turn"), "{refused}");
+        assert!(first.join().unwrap().is_none(), "nobody was left to answer");
+    });
+    assert!(node.ended().success());
+    node.release();
+    node.start();
+    node.del(&busy).unwrap();
+    node.is_empty(&[&busy, &waiting]);
 }
 
 fn a_node_gets_a_certificate_of_its_own(lab: &Lab) {

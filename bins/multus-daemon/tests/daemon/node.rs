@@ -114,8 +114,15 @@ impl<'a> Node<'a> {
         assert!(self.daemon.replace(child).is_none(), "a daemon is there");
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    fn id(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()
+    }
+
+    /// What the daemon has in memory besides what it maps from files, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
