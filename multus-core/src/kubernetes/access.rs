@@ -28,7 +28,11 @@ impl Access {
     /// [`Error::Access`] when the file, or one that it names, cannot be read or is malformed.
     pub fn from_kubeconfig(path: &Path) -> Result<Self, Error> {
         let origin = format!("kubeconfig {path:?}");
-        let malformed = |error: kube::config::KubeconfigError| Error::access(&origin, chain(&error));
+        let malformed = |error: kube::config::KubeconfigError| {
+            // A syntax error goes on with the lines around it, which may be secrets.
+            let problem = chain(&error);
+            Error::access(&origin, problem.lines().next().unwrap_or_default())
+        };
         let kubeconfig = Kubeconfig::read_from(path).map_err(malformed)?;
         let proxied = |cluster: &kube::config::NamedCluster| {
             cluster.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some())
