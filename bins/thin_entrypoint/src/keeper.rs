@@ -36,6 +36,10 @@ pub struct Keeper {
     complaints: Vec<String>,
     /// What somebody has just renamed our file to.
     renamed_to: Option<OsString>,
+    /// While it is waited for news.
+    watch: Option<Watch>,
+    /// Some of the news were read too early to be waited for.
+    look_again: bool,
 }
 
 /// Where our configuration comes from.
@@ -87,6 +91,8 @@ impl Keeper {
             quarrel: None,
             complaints: Vec::new(),
             renamed_to: None,
+            watch: None,
+            look_again: false,
         }
     }
 
@@ -199,19 +205,22 @@ impl Keeper {
     }
 
     fn work(&mut self, stop: BorrowedFd<'_>, is_done: impl Fn(&Self) -> bool) -> Result<(), Error> {
-        let watch = Watch::new();
+        self.watch.get_or_insert_with(Watch::new);
         loop {
-            watch.cover(self.directories());
+            if let Some(watch) = &self.watch {
+                watch.cover(self.directories());
+            }
             let outcome = self.refresh(Instant::now());
             let (pause, quarrel) = self.quarrel.take().unzip();
             self.tell(outcome.err().map(|error| error.to_string()).into_iter().chain(quarrel).collect());
             if is_done(self) {
                 return Ok(());
             }
+            let limit = if std::mem::take(&mut self.look_again) { Some(Duration::ZERO) } else { pause };
             let name = self.written.as_ref().and_then(|written| written.path.file_name());
-            match watch.wait(stop, pause, name)? {
-                Woken::Stop => return Ok(()),
-                Woken::Look { renamed_to } => self.renamed_to = renamed_to,
+            match self.watch.as_ref().map(|watch| watch.wait(stop, limit, name)).transpose()? {
+                Some(Woken::Look { renamed_to }) => self.renamed_to = renamed_to,
+                Some(Woken::Stop) | None => return Ok(()),
             }
         }
     }
@@ -283,7 +292,12 @@ impl Keeper {
     fn put(&mut self, wanted: Configuration, now: Instant) -> Result<Standing, Error> {
         let path = wanted.path.clone();
         let found = file::read(&path)?;
-        let renamed_to = self.renamed_to.take();
+        let mut renamed_to = self.renamed_to.take();
+        if let Some(watch) = self.watch.as_ref().filter(|_| found.is_none() && renamed_to.is_none()) {
+            // It was gone before this, so that its news is there by now.
+            renamed_to = watch.renamed(path.file_name());
+            self.look_again = true;
+        }
         let standing = if found.as_ref() == Some(&wanted.content) {
             Standing::Kept
         } else {

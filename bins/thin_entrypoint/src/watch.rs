@@ -81,8 +81,8 @@ impl Watch {
         Ok(Woken::Look { renamed_to: self.renamed(name) })
     }
 
-    /// Reads all news. Those that did not fit into the kernel's queue change nothing: everything is looked at anyhow.
-    fn renamed(&self, name: Option<&OsStr>) -> Option<OsString> {
+    /// Reads all news; what our file called `name` was renamed to. Those that did not fit into the kernel's queue change nothing: everything is looked at anyhow.
+    pub(crate) fn renamed(&self, name: Option<&OsStr>) -> Option<OsString> {
         let mut events = Vec::new();
         while let Some(Ok(more)) = self.inotify.as_ref().map(Inotify::read_events) {
             events.extend(more);
