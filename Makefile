@@ -13,7 +13,6 @@ demo:
 # Every test. With CI=true a test that cannot run here is a failure; else it is ignored, and says why.
 test:
 	cargo test --workspace
-	cargo test -p multus-core --features kubernetes --test kubernetes
 
 # The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`.
 soak:
@@ -22,7 +21,6 @@ soak:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo clippy -p multus-core --features kubernetes --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 # Static programs, ready to be copied to /opt/cni/bin.
