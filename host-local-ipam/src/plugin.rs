@@ -33,6 +33,9 @@ struct Place {
     root: PathBuf,
 }
 
+/// How many stores stay open: configurations name them, and each holds descriptors.
+const MOST_OPENED: usize = 16;
+
 impl HostLocal {
     /// The plugin with its reservations on disk, in the directory that each configuration names.
     #[must_use]
@@ -62,6 +65,9 @@ impl HostLocal {
             root: invocation.root.clone(),
         };
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.len() >= MOST_OPENED && !opened.contains_key(&place) {
+            opened.clear();
+        }
         let store: &mut Arc<dyn Store> = match opened.entry(place) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
