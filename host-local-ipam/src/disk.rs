@@ -78,7 +78,7 @@ fn last_reserved_name(set: usize) -> String {
     format!("last_reserved_ip.{set}")
 }
 
-/// How many networks stay open, with three descriptors each.
+/// How many networks stay open, with three descriptors each, and one for each range set.
 const MOST_IDLE: usize = 64;
 
 impl DiskStore {
@@ -228,7 +228,15 @@ impl Store for DiskStore {
     ) -> Result<Option<AttachmentLock>, StoreError> {
         let path = self.data_dir.join(network.as_str());
         match fs::metadata(&path) {
-            Ok(_) => self.lock_attachment(network, attachment).map(Some),
+            Ok(_) => match self.lock_attachment(network, attachment) {
+                // Nobody ever had a lock, or can: a full disk must not keep anybody from releasing.
+                Err(error)
+                    if matches!(error.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+                {
+                    Ok(Some(AttachmentLock::new(())))
+                }
+                other => other.map(Some),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("stat", &path)(error)),
         }
