@@ -58,6 +58,13 @@ struct Idle {
     seen: State,
 }
 
+impl Idle {
+    /// The directory as it is, if directory and lock are those that everybody else finds.
+    fn is_it(&self, path: &Path) -> Option<State> {
+        State::of_path(path).ok().filter(|seen| seen.is_same_directory(&self.seen) && self.lock.is_linked())
+    }
+}
+
 /// Where, beside the networks, everything is that the Go plugin does not know of: a name that no network can have.
 const OURS: &str = ".host-local";
 
@@ -116,23 +123,28 @@ impl DiskStore {
         if let Some(reopened) = self.reopen(network, &path)? {
             return Ok(Some(Box::new(reopened)));
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = match open(&path, flags, Mode::empty()) {
-            Err(Errno::ENOENT) if make => {
-                self.make_directory(&path).map_err(failed("mkdir", &path))?;
-                open(&path, flags, Mode::empty())
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let directory = match open(&path, flags, Mode::empty()) {
+                Err(Errno::ENOENT) if make => {
+                    self.make_directory(&path).map_err(failed("mkdir", &path))?;
+                    open(&path, flags, Mode::empty())
+                }
+                Err(Errno::ENOENT) => return Ok(None),
+                other => other,
+            };
+            let directory = Arc::new(directory.map_err(|error| failed("open", &path)(error.into()))?);
+            let lock = Arc::new(NetworkLock::acquire(&*directory).map_err(failed("open", &path.join("lock")))?);
+            let seen = State::of(&directory).map_err(failed("stat", &path))?;
+            let opened = Idle { directory, lock, index: None, last_reserved: Vec::new(), seen };
+            // Somebody may have removed them while this one waited: then others find other ones. But some file systems count
+            // no links.
+            if opened.is_it(&path).is_some() || attempts == 3 {
+                return Ok(Some(Box::new(self.locked(network, path, opened))));
             }
-            Err(Errno::ENOENT) => return Ok(None),
-            other => other,
-        };
-        let directory = Arc::new(directory.map_err(|error| failed("open", &path)(error.into()))?);
-        let lock = Arc::new(NetworkLock::acquire(&*directory).map_err(failed("open", &path.join("lock")))?);
-        let seen = State::of(&directory).map_err(failed("stat", &path))?;
-        Ok(Some(Box::new(self.locked(
-            network,
-            path,
-            Idle { directory, lock, index: None, last_reserved: Vec::new(), seen },
-        ))))
+        }
     }
 
     /// The network as it was left, unless its directory or its lock has been replaced since.
@@ -141,12 +153,8 @@ impl DiskStore {
             return Ok(None);
         };
         idle.lock.acquire_again().map_err(failed("open", &path.join("lock")))?;
-        match State::of_path(path) {
-            Ok(seen) if seen.is_same_directory(&idle.seen) && idle.lock.is_linked() => {
-                Ok(Some(self.locked(network, path.to_owned(), Idle { seen, ..idle })))
-            }
-            _ => Ok(None),
-        }
+        let seen = idle.is_it(path);
+        Ok(seen.map(|seen| self.locked(network, path.to_owned(), Idle { seen, ..idle })))
     }
 
     fn locked(&self, network: &NetworkName, path: PathBuf, opened: Idle) -> Network<'_> {
@@ -663,7 +671,10 @@ impl Reservations for Network<'_> {
         match lgetxattr(&path, RECORD, &mut record) {
             Ok(length) => {
                 let record = record.get(..length).unwrap_or_default();
-                Ok(standing(&String::from_utf8_lossy(record), self.store.boot))
+                let found = standing(&String::from_utf8_lossy(record), self.store.boot);
+                // Machines that share a directory may also share an ID, as clones do.
+                let is_shared = found == Standing::EarlierBoot && !has_current_times(&self.directory);
+                Ok(if is_shared { Standing::OtherMachine } else { found })
             }
             Err(
                 rustix::io::Errno::NODATA
@@ -689,7 +700,14 @@ impl Reservations for Network<'_> {
     }
 
     fn adopt(&mut self, address: IpAddr, stage: Stage) -> Result<(), StoreError> {
-        self.store.record(&self.name, address, stage, XattrFlags::empty())
+        self.store.record(&self.name, address, stage, XattrFlags::empty())?;
+        if self.store.durable {
+            // Whoever made it may have died before.
+            let path = self.path.join(address.to_string());
+            let synced = File::open(&path).and_then(|file| file.sync_all()).and_then(|()| Ok(fsync(&self.directory)?));
+            synced.map_err(failed("fsync", &path))?;
+        }
+        Ok(())
     }
 
     fn release(&mut self, reservation: &Reservation) -> Result<(), StoreError> {

@@ -695,6 +695,26 @@ fn threads_get_different_addresses() {
     }
 }
 
+#[test]
+fn a_lock_that_was_removed_while_somebody_waited_for_it_is_none() {
+    let disk = Disk::new();
+    let held = fs::File::open(disk.path("lock")).unwrap();
+    held.lock().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let store = DiskStore::new(disk.directory.path());
+            let _reservations = store.lock(&network()).unwrap();
+            // It has the one that everybody else finds.
+            assert!(fs::File::open(disk.path("lock")).unwrap().try_lock().is_err());
+        });
+        // Long enough for it to wait.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        fs::remove_file(disk.path("lock")).unwrap();
+        drop(held);
+        waiting.join().unwrap();
+    });
+}
+
 /// A store on disk, and the directory of its only network.
 struct Disk {
     directory: TempDir,

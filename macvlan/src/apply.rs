@@ -43,6 +43,13 @@ impl CreatedLink {
         self.link.mac
     }
 
+    /// Says that the link is finished, while it can still be told that somebody has deleted it: where nobody keeps the ADDs
+    /// of an attachment apart, another one may have taken it for a dead one's.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let finished = self.inside.set_link_group(self.link.index, 0);
+        finished.map_err(|source| Error::SetUp { ifname: self.link.name.clone(), source, hint: String::new() })
+    }
+
     /// Leaves the link where it is.
     pub(crate) fn keep(mut self) {
         self.kept = true;

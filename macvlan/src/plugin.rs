@@ -39,7 +39,12 @@ impl Macvlan {
         }
         let mut attached = made(&mut plan, ipam, attachment, invocation)?;
         let given = attached.addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
-        if let Err(error) = plan.configure(&mut attached.link, &given) {
+        let configured = plan.configure(&mut attached.link, &given);
+        let finished = configured.and_then(|()| match &attached.ipam {
+            Some(_) => Ok(()),
+            None => attached.link.finish(),
+        });
+        if let Err(error) = finished {
             return Err(Error::with(error, attached.undo()));
         }
         let interface = Interface {

@@ -357,10 +357,11 @@ impl Call<'_> {
         let mut attached: Vec<(NetworkConfigList, AttachmentId)> = Vec::new();
         for container in self.containers()? {
             let attachment = Attachment { container_id: container.clone(), ifname: "eth0".parse()?, netns: None };
-            let remembered = self.remembered(&attachment, Command::Del)?.unwrap_or_default();
-            networks.extend(remembered.iter().map(|known| known.config.clone()));
             let is_valid = valid.iter().any(|id| id.container_id == container.as_str());
             let turn = if is_valid { None } else { self.turn_if_free(&container)? };
+            // In its turn: an ADD may have ended just now.
+            let remembered = self.remembered(&attachment, Command::Del)?.unwrap_or_default();
+            networks.extend(remembered.iter().map(|known| known.config.clone()));
             if turn.is_some() {
                 info!(container = container.as_str(), "a sandbox that the runtime does not know is detached");
                 let deleted = self.delete(remembered).and_then(|()| self.scratch.remove(&container));

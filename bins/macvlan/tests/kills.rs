@@ -52,8 +52,10 @@ fn a_killed_add_without_addresses_is_made_good(lab: &Lab) {
     for (number, point) in points.iter().enumerate() {
         let sandbox = lab.container(&format!("c{number}"));
         let killed = killer.killed("ADD", &sandbox, &config, point);
+        // Finished before its result is told, since nobody keeps such ADDs apart.
+        let was_finished = sandbox.link("eth0").is_some_and(|link| link["group"] == "default");
         let again = killer.call("ADD", &sandbox, &config);
-        if serde_json::from_str::<Value>(&killed.stdout).is_err() {
+        if serde_json::from_str::<Value>(&killed.stdout).is_err() && !was_finished {
             again.succeeded();
             assert_eq!(sandbox.link("eth0").unwrap()["group"], "default", "{point:?}");
         }
