@@ -33,5 +33,6 @@ dist:
 # Whole processes against the kernel's floor and the Go plugins, then the allocator by itself.
 bench: dist
 	cargo run --quiet --release -p benches --bin processes -- target/dist
+	cargo run --quiet --release -p benches --bin scale -- target/dist
 	cargo run --quiet --release -p benches --bin contention
 	cargo bench --quiet -p benches

@@ -52,14 +52,14 @@ fn on_disk(criterion: &mut Criterion) {
     // Not on tmpfs: reservations are on a disk in real life.
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for size in SIZES {
-        let store = DiskStore::new(directory.path().join(size.to_string()));
+        let data_dir = directory.path().join(size.to_string());
+        let store = DiskStore::new(&data_dir);
         let mut turns = Turns::new("10.0.0.0/15", size);
         turns.fill(&store, size);
-        group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| turns.take_one(&store)));
+        group.bench_function(BenchmarkId::new("ours", size), |bencher| bencher.iter(|| turns.take_one(&store)));
+        let network = data_dir.join(turns.network.as_str());
+        group.bench_function(BenchmarkId::new("bare", size), |bencher| bencher.iter(|| bare(&network)));
     }
-    let floor = directory.path().join("floor");
-    fs::create_dir(&floor).unwrap();
-    group.bench_function("the same calls of the system", |bencher| bencher.iter(|| bare(&floor)));
 }
 
 /// What the format demands of anybody, and nothing else: lock, an unnamed file with its content, its name, the address last
@@ -74,14 +74,14 @@ fn bare(directory: &Path) {
         lock.lock().unwrap();
         lock
     };
-    let path = directory.join("10.0.0.2");
+    let path = directory.join("10.9.9.9");
 
     let locked = lock();
     let mut file = open(".", OFlag::O_WRONLY | OFlag::O_TMPFILE, 0o600);
     file.write_all(CONTENT).unwrap();
     linkat(&file, "", AT_FDCWD, &path, AtFlags::AT_EMPTY_PATH).unwrap();
     drop(file);
-    open("last_reserved_ip.0", OFlag::O_WRONLY | OFlag::O_CREAT, 0o600).write_all(b"10.0.0.2").unwrap();
+    open("last_reserved_ip.0", OFlag::O_WRONLY | OFlag::O_CREAT, 0o600).write_all(b"10.9.9.9").unwrap();
     drop(locked);
 
     let _locked = lock();
