@@ -115,7 +115,7 @@ impl DiskStore {
     /// [recorded](Standing::Unrecorded), it is not known whose machine they are of.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        File::open(&self.data_dir).is_ok_and(|directory| !has_current_times(&directory))
+        File::open(&self.data_dir).and_then(has_current_times).map_or(true, |current| !current)
     }
 
     fn open(&self, network: &NetworkName, make: bool) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
@@ -311,7 +311,7 @@ impl Network<'_> {
         if let Some(index) = known.filter(|index| index.is_of(seen)) {
             return Some(index);
         }
-        if !has_current_times(&self.directory) {
+        if !has_current_times(&self.directory).ok()? {
             return None;
         }
         let path = self.store.ours(&self.name, "index");
@@ -673,7 +673,8 @@ impl Reservations for Network<'_> {
                 let record = record.get(..length).unwrap_or_default();
                 let found = standing(&String::from_utf8_lossy(record), self.store.boot);
                 // Machines that share a directory may also share an ID, as clones do.
-                let is_shared = found == Standing::EarlierBoot && !has_current_times(&self.directory);
+                let is_shared = found == Standing::EarlierBoot
+                    && !has_current_times(&self.directory).map_err(failed("statfs", &self.path))?;
                 Ok(if is_shared { Standing::OtherMachine } else { found })
             }
             Err(

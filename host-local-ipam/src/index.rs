@@ -30,7 +30,7 @@ use nix::sys::{
     time::TimeSpec,
 };
 
-use crate::{Boot, Owner, disk::absent_is_fine};
+use crate::{Boot, Owner, disk::absent_is_fine, uninterrupted::uninterrupted};
 
 mod table;
 
@@ -277,7 +277,7 @@ fn written(
 
 /// Whether the file system of `directory` tells its times as they are. That of a network may tell those of some seconds
 /// ago, and others have changed the directory since; so may one that is not known.
-pub(crate) fn has_current_times(directory: impl AsFd) -> bool {
+pub(crate) fn has_current_times(directory: impl AsFd) -> io::Result<bool> {
     const ZFS_SUPER_MAGIC: FsType = FsType(0x2fc1_2fc1);
     let local = [
         EXT4_SUPER_MAGIC,
@@ -288,7 +288,8 @@ pub(crate) fn has_current_times(directory: impl AsFd) -> bool {
         OVERLAYFS_SUPER_MAGIC,
         TMPFS_MAGIC,
     ];
-    fstatfs(directory).is_ok_and(|system| local.contains(&system.filesystem_type()))
+    let system = uninterrupted(|| fstatfs(&directory))?;
+    Ok(local.contains(&system.filesystem_type()))
 }
 
 /// By which a change of the directory is noticed. Anybody can set the time of modification, as we do and as those who

@@ -56,7 +56,7 @@ impl Network<'_> {
 
     /// The addresses of which the index, if it counts, says something else than the files.
     pub(super) fn misjudged_by_index(&self) -> Result<Vec<IpAddr>, StoreError> {
-        let Some(boot) = self.store.boot.filter(|_| has_current_times(&self.directory)) else {
+        let Some(boot) = self.store.boot.filter(|_| has_current_times(&self.directory).unwrap_or_default()) else {
             return Ok(Vec::new());
         };
         let opened =
