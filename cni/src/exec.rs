@@ -1,5 +1,7 @@
 //! Plugins that are executables, and how to run them.
 
+mod change_root;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -10,6 +12,9 @@ use std::{
     time::Duration,
 };
 
+use change_root::change_root;
+use nix::libc;
+
 use crate::{
     Attachment, Command, Error, ErrorObject, FieldError, Invocation, Object, Pending, Plugin, Success, Version,
     json::{self, go_quoted},
@@ -17,14 +22,15 @@ use crate::{
 };
 
 /// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
-/// configuration's bytes on standard input, unchanged. What it writes to standard error goes to this process's.
+/// configuration's bytes on standard input, unchanged. What it writes to standard error goes to this process's. Where the
+/// host's root is not this process's own, it is run in the host's (chroot(2), which takes `CAP_SYS_CHROOT`).
 #[derive(Clone, Debug)]
 pub struct ExecutedPlugin {
     file: PathBuf,
 }
 
 impl ExecutedPlugin {
-    /// The plugin in `file`.
+    /// The plugin in the host's file `file`.
     #[must_use]
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into() }
@@ -46,8 +52,8 @@ impl ExecutedPlugin {
         if directories.is_empty() {
             return missing("no paths provided".to_owned());
         }
-        let candidates = directories.iter().map(|directory| invocation.on_host(directory).join(kind));
-        match candidates.into_iter().find(|file| file.is_file()) {
+        let candidates = directories.iter().map(|directory| directory.join(kind));
+        match candidates.into_iter().find(|file| invocation.on_host(file).is_file()) {
             Some(file) => Ok(Self { file }),
             None => {
                 let searched: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
@@ -63,12 +69,25 @@ impl ExecutedPlugin {
         attachment: Option<&Attachment>,
         invocation: &Invocation,
     ) -> Result<Vec<u8>, Error> {
-        self.call(&delegate_environment(command, attachment, invocation), invocation.config.bytes())
+        let environment = delegate_environment(command, attachment, invocation);
+        self.call(invocation, &environment, invocation.config.bytes())
     }
 
-    fn call(&self, environment: &BTreeMap<OsString, OsString>, stdin: &[u8]) -> Result<Vec<u8>, Error> {
-        let output = execute(&self.file, environment, stdin).map_err(|error| {
-            silent_failure(&format!("fork/exec {}: {}", self.file.display(), os_error_text(&error)))
+    fn call(
+        &self,
+        invocation: &Invocation,
+        environment: &BTreeMap<OsString, OsString>,
+        stdin: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let root = Some(invocation.root.as_path()).filter(|_| !invocation.is_on_host());
+        let output = execute(&self.file, root, environment, stdin).map_err(|error| {
+            let file = self.file.display();
+            let place = root.map(|root| format!(" in the root {}", root.display())).unwrap_or_default();
+            let text = os_error_text(&error);
+            // A file that may not be executed has another error.
+            let may_not = root.is_some() && error.raw_os_error() == Some(libc::EPERM);
+            let remedy = if may_not { "; changing the root takes the capability SYS_CHROOT" } else { "" };
+            silent_failure(&format!("fork/exec {file}{place}: {text}{remedy}"))
         })?;
         // What a plugin says on the side is for the operator, whether it failed or not.
         let _unwritable = io::stderr().write_all(&output.stderr);
@@ -115,7 +134,7 @@ impl Plugin for ExecutedPlugin {
             environment.insert(name.into(), "dummy".into());
         }
         let stdin = format!("{{\"cniVersion\":\"{}\"}}", Version::LATEST);
-        match self.call(&environment, stdin.as_bytes()) {
+        match self.call(invocation, &environment, stdin.as_bytes()) {
             Ok(stdout) => {
                 versions(&stdout).map_err(|error| Error::MalformedResult(format!("answer to VERSION: {error}")))
             }
@@ -146,8 +165,16 @@ fn delegate_environment(
     environment
 }
 
-fn execute(file: &Path, environment: &BTreeMap<OsString, OsString>, stdin: &[u8]) -> io::Result<Output> {
-    let mut child = start(file, environment)?;
+fn execute(
+    file: &Path,
+    root: Option<&Path>,
+    environment: &BTreeMap<OsString, OsString>,
+    stdin: &[u8],
+) -> io::Result<Output> {
+    let mut command = std::process::Command::new(file);
+    command.env_clear().envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    root.map_or(Ok(()), |root| change_root(&mut command, root))?;
+    let mut child = start(&mut command)?;
     let input = child.stdin.take();
     thread::scope(|scope| {
         let write = move || {
@@ -166,17 +193,10 @@ fn execute(file: &Path, environment: &BTreeMap<OsString, OsString>, stdin: &[u8]
 }
 
 /// Starts the program. While somebody still writes the file, the kernel says "text file busy"; that passes.
-fn start(file: &Path, environment: &BTreeMap<OsString, OsString>) -> io::Result<Child> {
+fn start(command: &mut std::process::Command) -> io::Result<Child> {
     let mut pause = Duration::from_millis(10);
     loop {
-        let started = std::process::Command::new(file)
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        match started {
+        match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && pause < Duration::from_secs(4) => {
                 thread::sleep(pause);
                 pause *= 2;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{ContainerId, Error, InterfaceName, NetworkConfig};
+use crate::{ContainerId, Error, InterfaceName, NetworkConfig, host_path};
 
 /// What to do, as `CNI_COMMAND` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,15 +159,17 @@ impl Invocation {
         }
     }
 
-    /// Where this process finds the host's file `path`. A relative path is left alone. The path is taken as it is written:
-    /// absolute symbolic links on the way lead out of `root`, so with a `root` of its own a process must be given paths
-    /// without any (`/run/netns/x`, not `/var/run/netns/x`).
+    /// Where this process finds the host's file `path`. A relative path is left alone. Symbolic links are followed as on the
+    /// host: where `/var/run` is one to `/run`, `/var/run/x` is in the `run` under [`root`](Self::root).
     #[must_use]
     pub fn on_host(&self, path: &Path) -> PathBuf {
-        match path.strip_prefix("/") {
-            Ok(relative) => self.root.join(relative),
-            Err(_) => path.to_owned(),
-        }
+        if self.is_on_host() || path.is_relative() { path.to_owned() } else { host_path::resolve(&self.root, path) }
+    }
+
+    /// Whether this process's root is the host's.
+    #[must_use]
+    pub fn is_on_host(&self) -> bool {
+        self.root == Path::new("/")
     }
 }
 

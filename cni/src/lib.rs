@@ -33,6 +33,7 @@ mod document;
 mod error;
 mod exec;
 mod file;
+mod host_path;
 mod id;
 mod invocation;
 mod json;

@@ -141,12 +141,12 @@ fn the_first_regular_file_in_the_path_is_taken() {
 fn the_path_is_searched_where_the_root_of_the_host_is_mounted() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("some/plugins")).unwrap();
-    write_script(&root.path().join("some/plugins/noop"), "[ \"$CNI_PATH\" = /some/plugins ]");
+    write_script(&root.path().join("some/plugins/noop"), "");
     let mut invocation = invocation(CONFIG);
     invocation.path = vec!["/some/plugins".into()];
     assert!(ExecutedPlugin::find("noop", &invocation).is_err());
     invocation.root = root.path().to_owned();
-    ExecutedPlugin::find("noop", &invocation).unwrap().status(&invocation).unwrap();
+    assert!(ExecutedPlugin::find("noop", &invocation).is_ok());
 }
 
 #[test]
