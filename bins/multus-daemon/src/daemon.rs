@@ -15,6 +15,7 @@ use multus_core::{
     kubernetes::{Access, ApiCluster, Limits, NodeCertificate, Reporter},
 };
 use multus_shim::Spool;
+use thin_entrypoint::Keeper;
 use tokio::{
     runtime::{self, Handle},
     signal::unix::{SignalKind, signal},
@@ -28,6 +29,7 @@ use crate::{
     credentials,
     error::Error,
     execution::Executor,
+    keeping::Keeping,
     metrics::Metrics,
     metrics_server::{self, MetricsServer},
     operations::Operations,
@@ -46,7 +48,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const SPOOL_STACK: usize = 256 << 10;
 
 /// Serves until SIGTERM or SIGINT.
-pub(crate) fn run(options: &Options, environment: Environment) -> Result<(), Error> {
+pub(crate) fn run(options: &Options, keeper: Keeper, environment: Environment) -> Result<(), Error> {
     let certificate = node_certificate(options, &environment)?;
     let access = match &certificate {
         Some(certificate) => Some(credentials::obtain(certificate)?),
@@ -54,11 +56,12 @@ pub(crate) fn run(options: &Options, environment: Environment) -> Result<(), Err
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("cannot start", "the runtime"))?;
-    runtime.block_on(serve(options, environment, access, certificate))
+    runtime.block_on(serve(options, keeper, environment, access, certificate))
 }
 
 async fn serve(
     options: &Options,
+    keeper: Keeper,
     environment: Environment,
     access: Option<Access>,
     certificate: Option<NodeCertificate>,
@@ -70,10 +73,6 @@ async fn serve(
     let (metrics, operations) = (Metrics::default(), Operations::new(options.operations));
     let executor = Executor::new(Arc::new(multus), operations.clone(), metrics.clone());
     let spool = Spool::new(&options.spool_dir);
-    if options.root != Path::new("/") {
-        let root = options.root.display();
-        warn!(%root, "host paths are taken from \"chrootDir\"; plugins that are executed run in this container's own root");
-    }
 
     if let Some(port) = options.metrics_port {
         let listener = metrics_server::listen(port).await?;
@@ -92,6 +91,8 @@ async fn serve(
             }
             server.set_ready(true);
             info!("multus-daemon is ready");
+            // From now on the runtime finds somebody who answers. It stays when this ends, so that pods wait for the next one.
+            let _kept = Keeping::start(keeper)?;
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}

@@ -7,6 +7,7 @@ mod daemon;
 mod error;
 mod execution;
 mod healthcheck;
+mod keeping;
 mod log;
 mod metrics;
 mod metrics_server;
@@ -21,9 +22,10 @@ use std::{
     process::ExitCode,
 };
 
-use arguments::Arguments;
+use arguments::{Arguments, THICK, USAGE};
 use error::Error;
 use options::Options;
+use thin_entrypoint::{install, uninstall};
 
 fn main() -> ExitCode {
     match run() {
@@ -37,14 +39,28 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Error> {
-    match Arguments::parse(env::args_os().skip(1))? {
-        Arguments::Version => writeln!(stdout(), "multus-daemon {}", env!("CARGO_PKG_VERSION"))
-            .map_err(Error::io("cannot write to", "stdout")),
+    let said = |text: &str| stdout().write_all(text.as_bytes()).map_err(Error::io("cannot write to", "stdout"));
+    match Arguments::parse(env::args_os())? {
+        Arguments::Help => said(USAGE),
+        Arguments::Version => said(&format!("multus-daemon {}\n", env!("CARGO_PKG_VERSION"))),
         Arguments::Healthcheck { config, is_ready } => healthcheck::check(&Options::read(&config)?.socket(), is_ready),
+        Arguments::Install { programs, source, destination } => {
+            for program in programs {
+                install(&source.join(program), &destination)?;
+                said(&format!("{} is installed\n", destination.join(program).display()))?;
+            }
+            Ok(())
+        }
+        Arguments::Uninstall { config, destination } => {
+            for path in uninstall(&Options::read(&config)?.conf_dir, &destination, &THICK)? {
+                said(&format!("{} is removed\n", path.display()))?;
+            }
+            Ok(())
+        }
         Arguments::Serve { config } => {
             let options = Options::read(&config)?;
             log::start(&options)?;
-            daemon::run(&options, env::vars_os().collect())
+            daemon::run(&options, options.keeper()?, env::vars_os().collect())
         }
     }
 }

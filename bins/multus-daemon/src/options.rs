@@ -10,6 +10,7 @@ use std::{
 
 use multus_cni::{Document, FieldError, Object, RawObject, os_error_text};
 use serde_json::value::RawValue;
+use thin_entrypoint::Keeper;
 
 use crate::error::Error;
 
@@ -24,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) socket_dir: PathBuf,
     /// `daemonSpoolDir`, or `spool` in the `cniDir`: where shims leave what came while no daemon was there.
     pub(crate) spool_dir: PathBuf,
+    /// `cniConfigDir`: where the runtime reads configurations.
+    pub(crate) conf_dir: PathBuf,
     /// `chrootDir`: where the host's files are.
     pub(crate) root: PathBuf,
     /// `connectionLimit`: how many operations are under way at once.
@@ -43,6 +46,7 @@ pub(crate) struct Options {
     /// `logToStderr`
     pub(crate) log_to_stderr: Option<bool>,
     overrides: Overrides,
+    content: Vec<u8>,
 }
 
 /// How a node comes to its own certificate.
@@ -74,7 +78,8 @@ impl Options {
         let document = Document::parse(bytes)?;
         let view = document.root("").object().map_err(|_| "it must be a JSON object".to_owned())?;
         let keys = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        Self::view(&view, keys).map_err(|error| error.to_string())
+        let options = Self::view(&view, keys).map_err(|error| error.to_string())?;
+        Ok(Self { content: bytes.to_owned(), ..options })
     }
 
     fn view(view: &Object<'_>, keys: BTreeMap<String, Box<RawValue>>) -> Result<Self, FieldError> {
@@ -85,6 +90,7 @@ impl Options {
         Ok(Self {
             socket_dir: path("socketDir", "/run/multus/")?,
             spool_dir: spool.unwrap_or_else(|| cni_dir.join("spool")),
+            conf_dir: path("cniConfigDir", "/etc/cni/net.d")?,
             root: path("chrootDir", "/")?,
             operations: match view.integer("connectionLimit")?.unwrap_or(OPERATIONS) {
                 0 => return Err(FieldError::new("connectionLimit", "must be at least 1")),
@@ -101,6 +107,7 @@ impl Options {
             log_level: text("logLevel")?.unwrap_or_default().to_owned(),
             log_to_stderr: view.boolean("logToStderr")?,
             overrides: Overrides { keys, is_automatic: text("multusConfigFile")?.unwrap_or("auto") == "auto" },
+            content: Vec::new(),
         })
     }
 
@@ -111,6 +118,11 @@ impl Options {
 
     pub(crate) fn overrides(&self) -> Overrides {
         self.overrides.clone()
+    }
+
+    /// What writes the runtime's configuration.
+    pub(crate) fn keeper(&self) -> Result<Keeper, Error> {
+        Ok(Keeper::from_daemon_config(&self.content)?)
     }
 }
 

@@ -45,6 +45,9 @@ fn main() -> ExitCode {
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
+        ("the_runtimes_configuration_is_kept_and_stays", the_runtimes_configuration_is_kept_and_stays),
+        ("a_configuration_that_somebody_wrote_is_copied", a_configuration_that_somebody_wrote_is_copied),
+        ("programs_are_installed_and_taken_away", programs_are_installed_and_taken_away),
         ("metrics_count_and_measure", metrics_count_and_measure),
         ("the_program_tells_its_health_and_its_version", the_program_tells_its_health_and_its_version),
     ])
@@ -370,6 +373,83 @@ fn the_socket_is_its_owners(lab: &Lab) {
     node.start();
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&lab.path("run")), mode(&node.socket())), (0o700, 0o600));
+}
+
+fn the_runtimes_configuration_is_kept_and_stays(lab: &Lab) {
+    let indicator = lab.path("ready");
+    let options = json!({"cniVersion": "0.3.1", "readinessindicatorfile": indicator, "socketDir": lab.path("run")});
+    let mut node = Node::without_daemon(lab, options);
+    let written = lab.path("net.d").join("00-multus.conf");
+    let content = || fs::read(&written).ok().map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap());
+    node.spawn();
+    wait("the log to say what is waited for", || node.log().contains("readiness indicator file"));
+    fs::write(&indicator, "").unwrap();
+    wait("the log to say what is waited for", || node.log().contains("there is no master configuration in"));
+    assert_eq!(content(), None);
+    let master = lab.path("net.d").join("10-flannel.conflist");
+    let plugins = json!([{"type": "bridge"}, {"type": "portmap", "capabilities": {"portMappings": true}}]);
+    fs::write(&master, json!({"cniVersion": "0.3.1", "name": "cbr0", "plugins": plugins}).to_string()).unwrap();
+    wait("the configuration", || written.exists());
+    let expected = json!({
+        "capabilities": {"portMappings": true}, "cniVersion": "0.3.1", "logLevel": "verbose", "logToStderr": true,
+        "name": "multus-cni-network", "clusterNetwork": master, "type": "multus-shim",
+        "binDir": lab.path("bin"), "cniDir": lab.path("multus"),
+    });
+    assert_eq!(content(), Some(expected.clone()));
+    // Such as Cilium.
+    fs::rename(&written, written.with_extension("conf.cilium_bak")).unwrap();
+    wait("the configuration to be restored", || written.exists());
+    assert!(node.log().contains("was renamed to \"00-multus.conf.cilium_bak\""), "{}", node.log());
+    node.signal(Signal::SIGTERM);
+    assert!(node.ended().success());
+    assert_eq!(content(), Some(expected));
+}
+
+fn a_configuration_that_somebody_wrote_is_copied(lab: &Lab) {
+    let own = lab.path("70-multus.conf");
+    fs::write(&own, json!({"cniVersion": "1.0.0", "name": "n", "type": "multus-shim"}).to_string()).unwrap();
+    let mut node = Node::without_daemon(lab, json!({"multusConfigFile": own}));
+    node.start();
+    wait("the copy", || lab.path("net.d").join("70-multus.conf").exists());
+    node.add(&node.pod("web-0", "macvlan-conf")).unwrap();
+}
+
+fn programs_are_installed_and_taken_away(lab: &Lab) {
+    let node = Node::without_daemon(lab, json!({}));
+    let (source, bin) = (lab.path("image"), lab.path("bin"));
+    fs::create_dir(&source).unwrap();
+    for name in ["multus-shim", "multus", "passthru"] {
+        fs::write(source.join(name), name).unwrap();
+    }
+    let installer = lab.path("install_multus");
+    std::os::unix::fs::symlink(PROGRAM, &installer).unwrap();
+    let there = || {
+        let mut names: Vec<_> = fs::read_dir(&bin).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let run = |program: &std::path::Path, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).arg("-d").arg(&bin).output().unwrap();
+        assert_eq!(output.stderr, b"", "{output:?}");
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let source = source.to_str().unwrap();
+    run(&installer, &["--type", "thin", "--source-dir", source]);
+    assert_eq!(there(), ["multus", "passthru", "slow"]);
+    let said = run(PROGRAM.as_ref(), &["install", "--source-dir", source]);
+    assert!(said.contains("/multus-shim is installed\n"), "{said}");
+    assert_eq!(there(), ["multus", "multus-shim", "passthru", "slow"]);
+    fs::write(lab.path("net.d").join("00-multus.conf"), "{}").unwrap();
+    let config = lab.path("daemon-config.json");
+    let said = run(PROGRAM.as_ref(), &["uninstall", "-config", config.to_str().unwrap()]);
+    assert!(said.lines().next().unwrap().ends_with("/net.d/00-multus.conf is removed"), "{said}");
+    assert_eq!(there(), ["multus", "slow"]);
+    let missing = Command::new(PROGRAM).args(["install", "--source-dir", "/nowhere"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    let said = String::from_utf8(missing.stderr).unwrap();
+    assert!(said.contains("cannot read \"/nowhere/multus-shim\": no such file or directory"), "{said}");
+    drop(node);
 }
 
 fn metrics_count_and_measure(lab: &Lab) {

@@ -45,7 +45,9 @@ impl<'a> Node<'a> {
         let mut config = json!({
             "socketDir": lab.path("run"), "cniDir": lab.path("multus"), "binDir": lab.path("bin"),
             "kubeconfig": lab.path("kubeconfig"), "logLevel": "verbose", "logToStderr": true,
+            "cniConfigDir": lab.path("net.d"),
         });
+        fs::create_dir(lab.path("net.d")).unwrap();
         config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         fs::write(lab.path("daemon-config.json"), config.to_string()).unwrap();
         let node = Self { lab, api, daemon: None };
