@@ -4,7 +4,8 @@ use multus_cni::{Cidr, Document, FieldError, InterfaceName, Item, Object, RawObj
 use serde_json::value::RawValue;
 
 use crate::{
-    Bandwidth, Error, InterfaceRequest, NetworkSelection, Pod, PortMapping, error::quoted,
+    Bandwidth, Error, InterfaceRequest, NetworkSelection, Pod, PortMapping,
+    error::{malformed, quoted},
     hardware_address::is_hardware_address,
 };
 
@@ -127,6 +128,21 @@ fn parse_element(element: &Item<'_>, raw: &RawValue, namespace: &str) -> Result<
     let request =
         parse_request(&object, raw).map_err(|error| Error::from(error).of_network(&format!("{namespace}/{name}")))?;
     Ok(NetworkSelection { namespace: namespace.to_owned(), name: name.to_owned(), request })
+}
+
+impl InterfaceRequest {
+    /// Reads the wishes in the JSON object `text`, with the keys of an element of the networks annotation. Messages call it
+    /// `label`.
+    ///
+    /// # Errors
+    /// The first key that is malformed.
+    pub fn parse(text: &str, label: &str) -> Result<Self, Error> {
+        let refused = || malformed(label, "must be a JSON object");
+        let document = Document::parse(text.as_bytes()).map_err(|_| refused())?;
+        let raw: &RawValue = serde_json::from_str(text).map_err(|_| refused())?;
+        let root = document.root(label);
+        Ok(parse_request(&root.object().map_err(|_| refused())?, raw)?)
+    }
 }
 
 fn parse_request(object: &Object<'_>, raw: &RawValue) -> Result<InterfaceRequest, FieldError> {

@@ -103,6 +103,17 @@ impl Config {
         }
     }
 
+    /// Reads everything but the networks, of which there need not be any.
+    ///
+    /// # Errors
+    /// The first key that is malformed.
+    pub fn parse_settings(bytes: &[u8]) -> Result<Self, Error> {
+        let malformed = |error: &dyn ToString| Error::Config(error.to_string());
+        let document = Document::parse(bytes).map_err(|error| malformed(&error))?;
+        let view = document.root("").object().map_err(|_| malformed(&"it must be a JSON object"))?;
+        Self::read(&view).map_err(|error| malformed(&error))
+    }
+
     fn read(view: &Object<'_>) -> Result<Self, FieldError> {
         check_standard_keys(view)?;
         let text = |key| view.string(key).map(Option::unwrap_or_default);

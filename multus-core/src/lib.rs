@@ -2,6 +2,7 @@
 //! pod's sandbox to; and they are attached, detached and verified.
 //!
 //! * [`Multus`]: the meta-plugin, for a program of its own or a daemon. What follows are its parts.
+//!   [`HotPlug`] attaches one network to a pod that runs.
 //! * [`Config`]: the configuration of type `multus`; [`PodArgs`]: what the runtime says of the pod in `CNI_ARGS`.
 //! * [`Cluster`]: what is asked of Kubernetes, and [`PodResources`] of its kubelet; implemented elsewhere.
 //!   With the feature `kubernetes`, the module of that name has the cluster behind an API server.
@@ -63,7 +64,7 @@ pub use device_info::{DeviceInfo, DeviceInfoFiles};
 pub use devices::{PodResources, ResourceDevices};
 pub use error::Error;
 pub use event::{Event, EventKind};
-pub use multus::Multus;
+pub use multus::{HotPlug, Multus};
 pub use plan::{Plan, Planner};
 pub use pod::{Pod, PodReference};
 pub use pod_args::PodArgs;

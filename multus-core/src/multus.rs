@@ -1,5 +1,9 @@
 //! The meta-plugin's commands.
 
+mod hot_plug;
+
+pub use hot_plug::HotPlug;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -77,7 +81,10 @@ impl Multus {
     }
 
     fn call<'a>(&'a self, invocation: &'a Invocation) -> Result<Call<'a>, Error> {
-        let config = Config::parse(invocation.config.bytes())?;
+        self.call_with(Config::parse(invocation.config.bytes())?, invocation)
+    }
+
+    fn call_with<'a>(&'a self, config: Config, invocation: &'a Invocation) -> Result<Call<'a>, Error> {
         let args = PodArgs::parse(&invocation.args)?;
         let cluster = (self.access)(&config).map_err(|error| error.of_pod(&args.pod))?;
         let mut chain = Chain::new(self.registry.clone(), ResultCache::new(&config.cni_dir));

@@ -31,11 +31,41 @@ impl Sandbox<'_> {
                 let error = Error::InterfaceTaken { ifname: ifname.to_string(), other: other.name.clone() };
                 return Err(error.of_network(&delegate.name).of_pod(&self.args.pod));
             }
-            let attachment = Attachment { ifname, ..self.attachment.clone() };
-            let capability_args = self.runtime_config(index, delegate, &attachment).capability_args()?;
-            requests.push(AttachmentRequest { attachment, args: self.args(delegate, command), capability_args });
+            let mut runtime_config = self.runtime_config.clone();
+            // For the first, the runtime's own wishes count.
+            if index > 0 {
+                override_with_request(&mut runtime_config, delegate);
+            }
+            requests.push(self.run_with(delegate, ifname, runtime_config, command)?);
         }
         Ok(requests)
+    }
+
+    /// What `delegate` is run with by itself, for the interface `ifname`.
+    pub(crate) fn request(
+        &self,
+        delegate: &Delegate,
+        ifname: InterfaceName,
+        command: Command,
+    ) -> Result<AttachmentRequest, Error> {
+        let mut runtime_config = self.runtime_config.clone();
+        override_with_request(&mut runtime_config, delegate);
+        self.run_with(delegate, ifname, runtime_config, command)
+    }
+
+    fn run_with(
+        &self,
+        delegate: &Delegate,
+        ifname: InterfaceName,
+        mut runtime_config: RuntimeConfig,
+        command: Command,
+    ) -> Result<AttachmentRequest, Error> {
+        let attachment = Attachment { ifname, ..self.attachment.clone() };
+        if delegate.device_id.is_some() {
+            runtime_config.device_info_file = DeviceInfoFiles::path_for_plugin(&delegate.name, &attachment.id());
+        }
+        let capability_args = runtime_config.capability_args()?;
+        Ok(AttachmentRequest { attachment, args: self.args(delegate, command), capability_args })
     }
 
     fn interface_name(&self, index: usize, delegate: &Delegate) -> Result<InterfaceName, Error> {
@@ -54,18 +84,6 @@ impl Sandbox<'_> {
             args.extend((!request.ips.is_empty()).then(|| ("IP".to_owned(), request.ips.join(","))));
         }
         args
-    }
-
-    fn runtime_config(&self, index: usize, delegate: &Delegate, attachment: &Attachment) -> RuntimeConfig {
-        let mut config = self.runtime_config.clone();
-        // For the first, the runtime's own wishes count.
-        if index > 0 {
-            override_with_request(&mut config, delegate);
-        }
-        if delegate.device_id.is_some() {
-            config.device_info_file = DeviceInfoFiles::path_for_plugin(&delegate.name, &attachment.id());
-        }
-        config
     }
 }
 

@@ -6,8 +6,10 @@ use std::{
 };
 
 use multus_cni::{Attachment, Command, ContainerId, Environment, Error, ErrorCode, Invocation, NetworkConfig};
-use multus_core::PodArgs;
-use multus_shim::Request;
+use multus_core::{InterfaceRequest, PodArgs};
+use multus_shim::{MalformedRequest, Request};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::options::Overrides;
 
@@ -18,11 +20,21 @@ pub(crate) struct Call {
     /// For ADD, DEL and CHECK.
     pub(crate) attachment: Option<Attachment>,
     pub(crate) invocation: Invocation,
+    /// Of all networks of the pod, or of one.
+    scope: Scope,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Sandbox,
+    Network,
 }
 
 /// What requests do not say.
 pub(crate) struct Surroundings {
     pub(crate) overrides: Overrides,
+    /// The daemon's configuration file: all that there is for a request that brings only a network's.
+    pub(crate) settings: Vec<u8>,
     /// Of the daemon: executed plugins inherit it, and `CNI_PATH` is searched after the `binDir`. Those of the request are
     /// the host's.
     pub(crate) environment: Environment,
@@ -33,6 +45,8 @@ pub(crate) struct Surroundings {
 /// A request that no plugin can be called with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
+    #[error(transparent)]
+    Malformed(#[from] MalformedRequest),
     #[error("{0} is missing in the request's \"env\"")]
     Missing(&'static str),
     #[error("CNI_COMMAND {0:?} is none of ADD, DEL, CHECK, GC, STATUS")]
@@ -48,7 +62,44 @@ pub(crate) enum Unusable {
 }
 
 impl Call {
+    /// Reads a request about all networks of a pod.
+    pub(crate) fn parse(body: &[u8], surroundings: &Arc<Surroundings>) -> Result<Self, Unusable> {
+        Self::new(&Request::parse(body)?, surroundings)
+    }
+
+    /// Reads a request about one network of a pod, and what it asks for besides in `interfaceAttributes`.
+    pub(crate) fn parse_of_network(
+        body: &[u8],
+        surroundings: &Arc<Surroundings>,
+    ) -> Result<(Self, InterfaceRequest), Unusable> {
+        #[derive(Deserialize)]
+        struct Besides {
+            #[serde(rename = "interfaceAttributes")]
+            attributes: Option<Box<RawValue>>,
+        }
+        let request = Request::parse(body)?;
+        // That was JSON; so is this.
+        let attributes = serde_json::from_slice(body).map(|Besides { attributes }| attributes).unwrap_or_default();
+        let parse = |attributes: Box<RawValue>| InterfaceRequest::parse(attributes.get(), "interfaceAttributes");
+        let wishes = attributes.map(parse).transpose().map_err(Error::from)?;
+        Ok((Self::of_network(&request, surroundings)?, wishes.unwrap_or_default()))
+    }
+
+    /// For all networks of a pod.
     pub(crate) fn new(request: &Request, surroundings: &Arc<Surroundings>) -> Result<Self, Unusable> {
+        Self::with_config(request, surroundings.overrides.apply(&request.config)?, surroundings, Scope::Sandbox)
+    }
+
+    fn of_network(request: &Request, surroundings: &Arc<Surroundings>) -> Result<Self, Unusable> {
+        Self::with_config(request, request.config.clone(), surroundings, Scope::Network)
+    }
+
+    fn with_config(
+        request: &Request,
+        config: Vec<u8>,
+        surroundings: &Arc<Surroundings>,
+        scope: Scope,
+    ) -> Result<Self, Unusable> {
         let value = |name: &'static str| request.environment.get(name).map(String::as_str);
         let present = |name| value(name).ok_or(Unusable::Missing(name));
         let word = present("CNI_COMMAND")?;
@@ -69,14 +120,18 @@ impl Call {
         if matches!(command, Command::Add | Command::Check) {
             name_a_pod(present("CNI_ARGS")?)?;
         }
-        let config = NetworkConfig::parse(surroundings.overrides.apply(&request.config)?)?;
-        let mut invocation = Invocation::new(config);
+        let mut invocation = Invocation::new(NetworkConfig::parse(config)?);
         args.clone_into(&mut invocation.args);
         let path = surroundings.environment.value("CNI_PATH");
         invocation.path = path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
         invocation.environment = surroundings.environment.clone();
         invocation.root.clone_from(&surroundings.root);
-        Ok(Self { command, attachment, invocation })
+        Ok(Self { command, attachment, invocation, scope })
+    }
+
+    /// Whether nothing is to be left of the sandbox's networks.
+    pub(crate) fn is_end(&self) -> bool {
+        self.command == Command::Del && self.scope == Scope::Sandbox
     }
 
     /// The sandbox that it is about.
@@ -105,8 +160,8 @@ fn name_a_pod(args: &str) -> Result<(), Unusable> {
 }
 
 impl Surroundings {
-    pub(crate) fn new(overrides: Overrides, environment: Environment, root: &Path) -> Self {
-        Self { overrides, environment, root: root.to_owned() }
+    pub(crate) fn new(overrides: Overrides, settings: &[u8], environment: Environment, root: &Path) -> Self {
+        Self { overrides, settings: settings.to_owned(), environment, root: root.to_owned() }
     }
 }
 
@@ -118,7 +173,7 @@ mod tests {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let request = Request { environment: environment.collect(), config: br#"{"name":"n"}"#.to_vec() };
         let surroundings =
-            Arc::new(Surroundings::new(Overrides::default(), Environment::default(), Path::new("/host")));
+            Arc::new(Surroundings::new(Overrides::default(), b"{}", Environment::default(), Path::new("/host")));
         Call::new(&request, &surroundings).map_err(|error| error.into_error().to_string())
     }
 

@@ -69,9 +69,9 @@ async fn serve(
     let handled = |kind| signal(kind).map_err(Error::io("cannot handle", "signals"));
     let (mut terminate, mut interrupt) = (handled(SignalKind::terminate())?, handled(SignalKind::interrupt())?);
     let multus = multus(&environment, access.as_ref(), certificate)?;
-    let surroundings = Arc::new(Surroundings::new(options.overrides(), environment, &options.root));
+    let surroundings = Arc::new(Surroundings::new(options.overrides(), &options.content, environment, &options.root));
     let (metrics, operations) = (Metrics::default(), Operations::new(options.operations));
-    let executor = Executor::new(Arc::new(multus), operations.clone(), metrics.clone());
+    let executor = Executor::new(Arc::new(multus.clone()), operations.clone(), metrics.clone());
     let spool = Spool::new(&options.spool_dir);
 
     if let Some(port) = options.metrics_port {
@@ -79,7 +79,7 @@ async fn serve(
         let asked = MetricsServer { metrics: metrics.clone(), operations: operations.clone(), spool: spool.clone() };
         tokio::spawn(asked.serve(listener));
     }
-    let server = Arc::new(Server::new(executor.clone(), Arc::clone(&surroundings), metrics));
+    let server = Arc::new(Server::new(multus, executor.clone(), Arc::clone(&surroundings), metrics));
     tokio::spawn(Arc::clone(&server).serve(server::listen(&options.socket())?, server::own_uid()?));
     info!(socket = %options.socket().display(), version = env!("CARGO_PKG_VERSION"), "multus-daemon serves");
 

@@ -38,11 +38,17 @@ impl Executor {
         Self { plugin, operations, metrics }
     }
 
+    /// The same for another plugin.
+    pub(crate) fn for_plugin(&self, plugin: Arc<dyn Plugin>) -> Self {
+        Self { plugin, ..self.clone() }
+    }
+
     /// Puts `call` in the queue. Who drops the receiver is gone: then a call that has not begun yet is left, unless it
     /// cleans up, and what an ADD has made is undone.
     pub(crate) fn submit(&self, call: Call) -> oneshot::Receiver<Outcome> {
         let (answer, outcome) = oneshot::channel();
-        let (executor, command, sandbox) = (self.clone(), call.command, call.sandbox().cloned());
+        let (executor, command) = (self.clone(), call.command);
+        let (sandbox, is_end) = (call.sandbox().cloned(), call.is_end());
         let work = Box::new(move |turn: Result<(), Refusal>| match turn {
             Ok(()) => executor.execute(&call, answer),
             Err(refusal) => {
@@ -51,7 +57,7 @@ impl Executor {
                 let _gone = answer.send(Outcome { result: Err(error.object()), delivery: None });
             }
         });
-        self.operations.submit(Operation { command, sandbox, work });
+        self.operations.submit(Operation { command, sandbox, is_end, work });
         outcome
     }
 
@@ -211,7 +217,7 @@ mod tests {
                 [("CNI_COMMAND", command), ("CNI_CONTAINERID", sandbox), ("CNI_NETNS", ""), ("CNI_ARGS", args)];
             let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
             let request = Request { environment, config: br#"{"name":"n"}"#.to_vec() };
-            let surroundings = Surroundings::new(Overrides::default(), Environment::default(), Path::new("/"));
+            let surroundings = Surroundings::new(Overrides::default(), b"{}", Environment::default(), Path::new("/"));
             self.executor.submit(Call::new(&request, &Arc::new(surroundings)).unwrap())
         }
 

@@ -32,6 +32,8 @@ pub(crate) struct Operation {
     pub(crate) command: Command,
     /// What it works on; `None` for one that stands in nobody's way.
     pub(crate) sandbox: Option<ContainerId>,
+    /// Whether the sandbox goes with it.
+    pub(crate) is_end: bool,
     /// Called once, on a thread that may block: when its turn has come, or with why it never will.
     pub(crate) work: Box<dyn FnOnce(Result<(), Refusal>) + Send>,
 }
@@ -86,7 +88,7 @@ impl Operations {
         match state.refusal(&operation) {
             Some(refusal) => refused.push((operation, refusal)),
             None => {
-                if operation.command == Command::Del {
+                if operation.is_end {
                     refused.extend(state.overtaken(operation.sandbox.as_ref()));
                 }
                 state.waiting.push_back(operation);
@@ -254,7 +256,8 @@ mod tests {
                 }
                 Err(refusal) => news.send(format!("{name}: {refusal:?}")).unwrap(),
             });
-            self.operations.submit(Operation { command, sandbox: Some(sandbox.parse().unwrap()), work });
+            let (sandbox, is_end) = (Some(sandbox.parse().unwrap()), command == Command::Del);
+            self.operations.submit(Operation { command, sandbox, is_end, work });
             go
         }
 

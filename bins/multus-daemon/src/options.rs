@@ -46,7 +46,8 @@ pub(crate) struct Options {
     /// `logToStderr`
     pub(crate) log_to_stderr: Option<bool>,
     overrides: Overrides,
-    content: Vec<u8>,
+    /// The whole file.
+    pub(crate) content: Vec<u8>,
 }
 
 /// How a node comes to its own certificate.

@@ -25,7 +25,8 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use multus_cni::{Command, ErrorObject};
+use multus_cni::ErrorObject;
+use multus_core::Multus;
 use tokio::{
     io::AsyncReadExt,
     net::{UnixListener, UnixStream},
@@ -35,7 +36,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    call::{Call, Surroundings},
+    call::{Call, Surroundings, Unusable},
     error::Error,
     execution::Executor,
     metrics::Metrics,
@@ -54,6 +55,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What answers requests.
 pub(crate) struct Server {
+    multus: Multus,
     executor: Executor,
     surroundings: Arc<Surroundings>,
     metrics: Metrics,
@@ -67,9 +69,9 @@ type Delivery = Mutex<Option<oneshot::Sender<bool>>>;
 type Answer = Response<Full<Bytes>>;
 
 impl Server {
-    pub(crate) fn new(executor: Executor, surroundings: Arc<Surroundings>, metrics: Metrics) -> Self {
+    pub(crate) fn new(multus: Multus, executor: Executor, surroundings: Arc<Surroundings>, metrics: Metrics) -> Self {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        Self { executor, surroundings, metrics, is_ready: AtomicBool::new(false), connections }
+        Self { multus, executor, surroundings, metrics, is_ready: AtomicBool::new(false), connections }
     }
 
     /// Whether `/readyz` answers with 200.
@@ -149,6 +151,7 @@ impl Server {
         let (head, body) = request.into_parts();
         let handler = match head.uri.path() {
             "/cni" => "/cni",
+            "/delegate" => "/delegate",
             "/healthz" => "/healthz",
             "/readyz" => "/readyz",
             _ => "NotFound",
@@ -167,6 +170,7 @@ impl Server {
                 false => text(StatusCode::INTERNAL_SERVER_ERROR, "not ready: starting or shutting down"),
             },
             (_, _) => match body {
+                Ok(body) if handler == "/delegate" => self.delegate(&body, delivery).await,
                 Ok(body) => self.call(&body, delivery).await,
                 Err(problem) => text(StatusCode::BAD_REQUEST, &problem),
             },
@@ -175,33 +179,51 @@ impl Server {
         answer
     }
 
+    /// A call for all networks of a pod.
     async fn call(&self, body: &[u8], delivery: &Delivery) -> Answer {
-        let request = match multus_shim::Request::parse(body) {
-            Ok(request) => request,
-            Err(malformed) => return text(StatusCode::BAD_REQUEST, &malformed.to_string()),
-        };
-        let call = match Call::new(&request, &self.surroundings) {
+        let call = match Call::parse(body, &self.surroundings) {
             Ok(call) => call,
-            Err(unusable) => return failure(&unusable.into_error().object()),
+            Err(unusable) => return refuse(unusable),
         };
-        drop(request);
-        if let Some(sandbox) = call.sandbox().filter(|_| call.command == Command::Del)
+        if let Some(sandbox) = call.sandbox().filter(|_| call.is_end())
             && !self.is_ready.load(Ordering::Relaxed)
         {
             // Its ADD may be with a shim that waits until this daemon is ready, and must not come after it.
             self.executor.operations.bury(sandbox);
         }
-        match self.executor.submit(call).await {
-            Ok(outcome) => {
-                *delivery.lock().unwrap_or_else(PoisonError::into_inner) = outcome.delivery;
-                match outcome.result {
-                    Ok(body) => json(StatusCode::OK, body),
-                    Err(object) => failure(&object),
-                }
+        carry_out(&self.executor, call, delivery).await
+    }
+
+    /// A call for one network of a pod that runs.
+    async fn delegate(&self, body: &[u8], delivery: &Delivery) -> Answer {
+        match Call::parse_of_network(body, &self.surroundings) {
+            Ok((call, wishes)) => {
+                let plugin = self.multus.hot_plug(&self.surroundings.settings, wishes);
+                carry_out(&self.executor.for_plugin(Arc::new(plugin)), call, delivery).await
             }
-            // Only a call that nobody waits for is left.
-            Err(_) => text(StatusCode::BAD_REQUEST, "the call was not begun"),
+            Err(unusable) => refuse(unusable),
         }
+    }
+}
+
+fn refuse(request: Unusable) -> Answer {
+    match &request {
+        Unusable::Malformed(malformed) => text(StatusCode::BAD_REQUEST, &malformed.to_string()),
+        _ => failure(&request.into_error().object()),
+    }
+}
+
+async fn carry_out(executor: &Executor, call: Call, delivery: &Delivery) -> Answer {
+    match executor.submit(call).await {
+        Ok(outcome) => {
+            *delivery.lock().unwrap_or_else(PoisonError::into_inner) = outcome.delivery;
+            match outcome.result {
+                Ok(body) => json(StatusCode::OK, body),
+                Err(object) => failure(&object),
+            }
+        }
+        // Only a call that nobody waits for is left.
+        Err(_) => text(StatusCode::BAD_REQUEST, "the call was not begun"),
     }
 }
 

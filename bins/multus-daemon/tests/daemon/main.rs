@@ -29,6 +29,9 @@ fn main() -> ExitCode {
     run(&[
         ("a_pod_gets_its_networks_and_their_status", a_pod_gets_its_networks_and_their_status),
         ("requests_and_answers_are_upstreams", requests_and_answers_are_upstreams),
+        ("a_network_is_plugged_into_a_pod_that_runs", a_network_is_plugged_into_a_pod_that_runs),
+        ("what_is_plugged_in_goes_with_the_pod", what_is_plugged_in_goes_with_the_pod),
+        ("a_wish_that_cannot_be_met_is_named", a_wish_that_cannot_be_met_is_named),
         ("a_hundred_pods_at_once_all_get_their_networks", a_hundred_pods_at_once_all_get_their_networks),
         ("a_del_waits_for_the_add_that_is_under_way", a_del_waits_for_the_add_that_is_under_way),
         ("an_add_that_waits_is_overtaken_by_its_del", an_add_that_waits_is_overtaken_by_its_del),
@@ -113,6 +116,64 @@ fn requests_and_answers_are_upstreams(lab: &Lab) {
     assert!(node.raw(b"GET /cni HTTP/1.1\r\nHost: dummy\r\n\r\n").starts_with("HTTP/1.1 405 "));
     assert_eq!(node.probe("/nothing"), Some(404));
     node.is_empty(&[&sandbox, &missing]);
+}
+
+fn a_network_is_plugged_into_a_pod_that_runs(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "");
+    node.add(&sandbox).unwrap();
+    let wishes = json!({"ips": ["192.168.7.77/24"], "mac": "02:00:00:00:07:77"});
+    let (status, body) = node.delegate("ADD", &sandbox, "net9", &wishes);
+    assert_eq!(status, 200, "{body}");
+    let result: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(result["Result"]["ips"][0]["address"], "192.168.7.77/24");
+    assert_eq!(sandbox.addresses("net9"), ["192.168.7.77/24"]);
+    assert_eq!(sandbox.link("net9").unwrap()["address"], "02:00:00:00:07:77");
+    // One of its eth0 before.
+    node.api.wait_for(2, "create", "events");
+    assert_eq!(node.network_status("web-0").as_array().unwrap().len(), 1, "the status is the controller's");
+    for command in ["CHECK", "STATUS", "DEL", "DEL"] {
+        assert_eq!(node.delegate(command, &sandbox, "net9", &Value::Null), (200, String::new()), "{command}");
+    }
+    assert_eq!(sandbox.links(), ["eth0", "lo"]);
+    assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.check(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+}
+
+fn what_is_plugged_in_goes_with_the_pod(lab: &Lab) {
+    let mut node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    assert_eq!(node.delegate("ADD", &sandbox, "net9", &json!({})).0, 200);
+    node.kill();
+    node.start();
+    node.del(&sandbox).unwrap();
+    assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.is_empty(&[&sandbox]);
+}
+
+fn a_wish_that_cannot_be_met_is_named(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "");
+    let refused = |command: &str, sandbox: &Netns, wishes: Value| {
+        let (status, body) = node.delegate(command, sandbox, "net9", &wishes);
+        let error: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, 400);
+        error["msg"].as_str().unwrap().to_owned()
+    };
+    let error = refused("ADD", &sandbox, json!({"mac": "02:xx"}));
+    assert!(error.starts_with("\"interfaceAttributes.mac\" must be a hardware address"), "{error}");
+    assert_eq!(refused("ADD", &sandbox, json!(5)), "\"interfaceAttributes\" must be a JSON object");
+    let error = refused("ADD", &sandbox, json!({"ips": ["10.9.9.9/24"]}));
+    assert!(error.starts_with("Multus: [test/web-0/uid-web-0]: ") && error.contains("\"plugged\""), "{error}");
+    assert!(refused("GC", &sandbox, json!({})).starts_with("unknown cmd type: GC is of all networks"));
+    let gone = lab.container("web-1");
+    assert!(refused("ADD", &gone, json!({})).contains("pod not found in the Kubernetes API"));
+    assert_eq!(node.delegate("DEL", &gone, "net9", &json!({})), (200, String::new()));
+    assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.is_empty(&[&sandbox, &gone]);
 }
 
 fn a_hundred_pods_at_once_all_get_their_networks(lab: &Lab) {

@@ -179,6 +179,18 @@ impl<'a> Node<'a> {
         json!({"env": env, "config": BASE64_STANDARD.encode(self.config().to_string())})
     }
 
+    /// Asks for one network, `plugged`, as a controller for dynamic networks does.
+    pub(crate) fn delegate(&self, command: &str, sandbox: &Netns, ifname: &str, wishes: &Value) -> (u16, String) {
+        let mut network = macvlan(self.lab, "plugged", "192.168.7.0/24");
+        network["capabilities"] = json!({"ips": true, "mac": true});
+        let mut request = self.request(command, sandbox);
+        request["env"]["CNI_IFNAME"] = json!(ifname);
+        request["config"] = json!(BASE64_STANDARD.encode(network.to_string()));
+        request["interfaceAttributes"] = wishes.clone();
+        let response = self.post("/delegate", request.to_string().as_bytes()).unwrap();
+        (response.status, String::from_utf8(response.body).unwrap())
+    }
+
     fn invocation(&self, command: &str, sandbox: &Netns) -> Invocation {
         let name = name(sandbox);
         let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=test;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}");
