@@ -163,9 +163,16 @@ pub struct Usage {
 pub fn usage(reservations: &mut dyn Reservations, range: &Range) -> Result<Usage, StoreError> {
     let gateway = range.gateway();
     let used = reservations.count(range.first(), range.last())?;
-    let kept_back = range.contains(gateway) && reservations.count(gateway, gateway)? == 0;
-    let free = range.size().saturating_sub(u128::from(used) + u128::from(kept_back));
-    Ok(Usage { used, free })
+    Ok(Usage::of(range, used, reservations.count(gateway, gateway)? > 0))
+}
+
+impl Usage {
+    /// That of `range` when this many of its addresses are taken, and its gateway is among them or not.
+    pub(crate) fn of(range: &Range, used: u64, is_gateway_used: bool) -> Self {
+        let kept_back = range.contains(range.gateway()) && !is_gateway_used;
+        let free = range.size().saturating_sub(u128::from(used) + u128::from(kept_back));
+        Self { used, free }
+    }
 }
 
 /// For each set the wanted address it is to give.

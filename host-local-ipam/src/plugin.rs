@@ -12,8 +12,9 @@ use multus_cni::{
 };
 
 use crate::{
-    Allocation, AttachmentLock, Boot, Config, DiskStore, Error, MemoryStore, Request, Stage, Store,
-    allocator::{allocate, collect, is_exhausted, release},
+    Allocation, AttachmentLock, Boot, Config, DiskStore, Error, MemoryStore, Range, RangeSet, Request, Stage, Store,
+    Usage,
+    allocator::{allocate, collect, is_exhausted, release, usage},
     resolv_conf,
 };
 
@@ -53,6 +54,23 @@ impl HostLocal {
     #[must_use]
     pub fn in_memory() -> Self {
         Self::with_store(Arc::new(MemoryStore::new()))
+    }
+
+    /// How much of each range of the invocation's configuration is used, in the order in which they are written.
+    ///
+    /// # Errors
+    /// When the configuration is malformed, or the store cannot be read.
+    pub fn usage(&self, invocation: &Invocation) -> Result<Vec<(Range, Usage)>, Error> {
+        let config = Config::parse(invocation)?;
+        let store = self.store(invocation)?;
+        let mut reservations = store.lock_existing(invocation.config.name())?;
+        let mut usage_of = |range: &Range| match &mut reservations {
+            Some(reservations) => usage(&mut **reservations, range),
+            // Nothing has been reserved yet.
+            None => Ok(Usage::of(range, 0, false)),
+        };
+        let ranges = config.sets.iter().flat_map(RangeSet::ranges);
+        ranges.map(|range| Ok((*range, usage_of(range)?))).collect()
     }
 
     fn store(&self, invocation: &Invocation) -> Result<Arc<dyn Store>, Error> {

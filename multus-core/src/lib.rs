@@ -11,7 +11,7 @@
 //!   [`Delegate`]s, plain data in the order of their attachment.
 //! * [`Sandbox`]: says with what interface name, `CNI_ARGS` and capability arguments each delegate is run.
 //! * [`DefaultRoutes`]: which interface keeps, loses or gets a default route.
-//! * [`NetworkStatus`], [`Event`]: what is reported to Kubernetes.
+//! * [`NetworkStatus`], [`Event`]: what is reported to Kubernetes. [`Observer`]: how long things took.
 //! * [`Scratch`], [`DeviceInfoFiles`]: files that other programs read and write too.
 //!
 //! ```
@@ -43,6 +43,7 @@ mod hardware_address;
 pub mod kubernetes;
 mod multus;
 mod network_config;
+mod observer;
 mod plan;
 mod pod;
 mod pod_args;
@@ -65,6 +66,7 @@ pub use devices::{PodResources, ResourceDevices};
 pub use error::Error;
 pub use event::{Event, EventKind};
 pub use multus::{HotPlug, Multus};
+pub use observer::{Observer, Step};
 pub use plan::{Plan, Planner};
 pub use pod::{Pod, PodReference};
 pub use pod_args::PodArgs;

@@ -18,9 +18,10 @@ use multus_cni::{
 use tracing::{info, warn};
 
 use crate::{
-    Checkpoint, Cluster, Config, Delegate, DeviceInfoFiles, Error, Event, NetworkStatus, Planner, Pod, PodArgs,
-    PodResources, Sandbox, Scratch,
+    Checkpoint, Cluster, Config, Delegate, DeviceInfoFiles, Error, Event, NetworkStatus, Observer, Planner, Pod,
+    PodArgs, PodResources, Sandbox, Scratch, Step,
     attached::Attached,
+    observer::{Unobserved, timed, timed_network},
     route_steering,
     turn::{self, Turn},
 };
@@ -36,6 +37,7 @@ pub struct Multus {
     access: Access,
     resources: Arc<dyn PodResources>,
     device_info: DeviceInfoFiles,
+    observer: Arc<dyn Observer>,
 }
 
 /// How a configuration comes to its cluster; `None` for one that has none.
@@ -50,6 +52,7 @@ impl Multus {
             access: Arc::new(|_| Ok(None)),
             resources: Arc::new(Checkpoint::default()),
             device_info: DeviceInfoFiles::new(DeviceInfoFiles::DIRECTORY),
+            observer: Arc::new(Unobserved),
         }
     }
 
@@ -78,6 +81,12 @@ impl Multus {
     #[must_use]
     pub fn with_device_info(self, device_info: DeviceInfoFiles) -> Self {
         Self { device_info, ..self }
+    }
+
+    /// With somebody who is told how long things take.
+    #[must_use]
+    pub fn with_observer(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
     }
 
     fn call<'a>(&'a self, invocation: &'a Invocation) -> Result<Call<'a>, Error> {
@@ -149,8 +158,9 @@ impl Call<'_> {
     fn attach(&self, attachment: &Attachment) -> Result<Pending, Error> {
         self.wait_until_ready()?;
         let turn = self.turn(&attachment.container_id)?;
-        let pod = self.pod()?;
-        let delegates = self.plan(pod.as_ref())?;
+        let observer = &*self.multus.observer;
+        let pod = timed(observer, Step::Pod, || self.pod())?;
+        let delegates = timed(observer, Step::Plan, || self.plan(pod.as_ref()))?;
         let requests = self.sandbox(attachment).requests(&delegates, Command::Add)?;
         self.scratch.save(&attachment.container_id, &delegates)?;
 
@@ -173,11 +183,19 @@ impl Call<'_> {
         requests: &[AttachmentRequest],
         pod: Option<&Pod>,
     ) -> Result<Success, Error> {
+        let observer = &*self.multus.observer;
+        let attach_one = |attached: &mut Attached, delegate: &Delegate, request| {
+            let attach = || self.attach_one(attached, delegate, request);
+            timed_network(observer, Command::Add, &delegate.name, attach)
+        };
+        let successes: Vec<Success> = timed(observer, Step::Attach, || {
+            let both = delegates.iter().zip(requests);
+            both.map(|(delegate, request)| attach_one(attached, delegate, request)).collect::<Result<_, _>>()
+        })?;
         let mut first = None;
         let mut statuses = Vec::new();
         let mut events = Vec::new();
-        for (delegate, request) in delegates.iter().zip(requests) {
-            let success = self.attach_one(attached, delegate, request)?;
+        for ((delegate, request), success) in delegates.iter().zip(requests).zip(successes) {
             let id = request.attachment.id();
             let device_info = self.multus.device_info.read(&delegate.name, &id).unwrap_or_else(|error| {
                 warn!(%error, "a device-info file is left out of the network status");
@@ -193,7 +211,8 @@ impl Call<'_> {
         if let (Some(cluster), Some(pod)) = (&self.cluster, pod) {
             let is_system = self.config.system_namespaces.contains(&pod.reference.namespace);
             if !statuses.is_empty() && !is_system {
-                cluster.set_network_status(&pod.reference, &NetworkStatus::print(&statuses))?;
+                let text = NetworkStatus::print(&statuses);
+                timed(observer, Step::Status, || cluster.set_network_status(&pod.reference, &text))?;
             }
             for event in events {
                 cluster.emit(&pod.reference, event);
@@ -261,7 +280,8 @@ impl Call<'_> {
     fn delete(&self, attached: Vec<Remembered>) -> Result<(), Error> {
         let mut failures = Vec::new();
         for Remembered { network, config, request } in attached.into_iter().rev() {
-            let deleted = self.chain.del(&config, &request);
+            let observer = &*self.multus.observer;
+            let deleted = timed_network(observer, Command::Del, &network, || self.chain.del(&config, &request));
             failures.extend(deleted.map_err(|error| error.within(format!("network {network:?}"))).err());
             if let Err(error) = self.multus.device_info.remove(&network, &request.attachment.id()) {
                 warn!(%error, "a device-info file is left");
@@ -337,7 +357,8 @@ impl Call<'_> {
             if Version::parse(config.version()).is_ok_and(|version| version >= Version::V0_4_0) {
                 let failed =
                     |source| Error::Protocol(multus_cni::Error::within(source, format!("network {network:?}")));
-                self.chain.check(&config, &request).map_err(failed)?;
+                let check = || self.chain.check(&config, &request);
+                timed_network(&*self.multus.observer, Command::Check, &network, check).map_err(failed)?;
             }
         }
         Ok(())

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use host_local_ipam::HostLocal;
 use macvlan::Macvlan;
 use multus_cni::{Builtin, Environment, Registry};
 use multus_core::{
@@ -34,6 +33,7 @@ use crate::{
     metrics_server::{self, MetricsServer},
     operations::Operations,
     options::Options,
+    ranges::WatchedHostLocal,
     server::{self, Server},
     spooled::Spooled,
 };
@@ -68,15 +68,18 @@ async fn serve(
 ) -> Result<(), Error> {
     let handled = |kind| signal(kind).map_err(Error::io("cannot handle", "signals"));
     let (mut terminate, mut interrupt) = (handled(SignalKind::terminate())?, handled(SignalKind::interrupt())?);
-    let multus = multus(&environment, access.as_ref(), certificate)?;
+    let (metrics, host_local) = (Metrics::default(), WatchedHostLocal::default());
+    let multus =
+        multus(&environment, access.as_ref(), certificate, &host_local)?.with_observer(Arc::new(metrics.clone()));
     let surroundings = Arc::new(Surroundings::new(options.overrides(), &options.content, environment, &options.root));
-    let (metrics, operations) = (Metrics::default(), Operations::new(options.operations));
+    let operations = Operations::new(options.operations);
     let executor = Executor::new(Arc::new(multus.clone()), operations.clone(), metrics.clone());
     let spool = Spool::new(&options.spool_dir);
 
     if let Some(port) = options.metrics_port {
         let listener = metrics_server::listen(port).await?;
-        let asked = MetricsServer { metrics: metrics.clone(), operations: operations.clone(), spool: spool.clone() };
+        let (metrics, operations, spool) = (metrics.clone(), operations.clone(), spool.clone());
+        let asked = MetricsServer { metrics, operations, spool, host_local };
         tokio::spawn(asked.serve(listener));
     }
     let server = Arc::new(Server::new(multus, executor.clone(), Arc::clone(&surroundings), metrics));
@@ -132,9 +135,10 @@ fn multus(
     environment: &Environment,
     access: Option<&Access>,
     certificate: Option<NodeCertificate>,
+    host_local: &WatchedHostLocal,
 ) -> Result<Multus, Error> {
     let builtin = || Builtin::from_environment(environment);
-    let ipams = || Registry::new().with("host-local", HostLocal::new()).allow(builtin());
+    let ipams = || Registry::new().with("host-local", host_local.clone()).allow(builtin());
     let multus = Multus::new(ipams().with("macvlan", Macvlan::new(ipams())));
     let Some(access) = access else {
         warn!("no Kubernetes: \"kubeconfig\" is not set, nor is KUBERNETES_SERVICE_HOST");

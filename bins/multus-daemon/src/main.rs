@@ -13,6 +13,8 @@ mod metrics;
 mod metrics_server;
 mod operations;
 mod options;
+mod process;
+mod ranges;
 mod server;
 mod spooled;
 

@@ -15,14 +15,17 @@ use multus_shim::Spool;
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tracing::warn;
 
-use crate::{error::Error, metrics::Metrics, operations::Operations};
+use crate::{error::Error, metrics::Metrics, operations::Operations, ranges::WatchedHostLocal};
 
 const CONNECTIONS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the locks of reservations.
+const LOCKS: Duration = Duration::from_secs(2);
 
 /// What is asked for the numbers.
 #[derive(Clone)]
@@ -30,6 +33,7 @@ pub(crate) struct MetricsServer {
     pub(crate) metrics: Metrics,
     pub(crate) operations: Operations,
     pub(crate) spool: Spool,
+    pub(crate) host_local: WatchedHostLocal,
 }
 
 /// Listens on all addresses, of both families where there are two.
@@ -52,8 +56,8 @@ impl MetricsServer {
                     let server = self.clone();
                     tokio::spawn(async move {
                         let service = service_fn(|request| {
-                            let answer = server.answer(&request);
-                            async move { Ok::<_, Infallible>(answer) }
+                            let server = server.clone();
+                            async move { Ok::<_, Infallible>(server.answer(&request).await) }
                         });
                         let connection = http1::Builder::new()
                             .timer(TokioTimer::new())
@@ -71,14 +75,24 @@ impl MetricsServer {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let is_known = request.uri().path() == "/metrics";
-        let spooled = || self.spool.entries().map_or(0, |entries| entries.len());
-        let body = if is_known { self.metrics.print(self.operations.load(), spooled()) } else { String::new() };
+        let body = if is_known { self.print().await } else { String::new() };
         let mut answer = Response::new(Full::from(body));
         *answer.status_mut() = if is_known { StatusCode::OK } else { StatusCode::NOT_FOUND };
         let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
         answer
+    }
+
+    async fn print(&self) -> String {
+        let host_local = self.host_local.clone();
+        // What somebody holds locked for longer stays as it was told the last time.
+        let usage = timeout(LOCKS, spawn_blocking(move || host_local.usage())).await;
+        if let Ok(Ok(usage)) = usage {
+            self.metrics.set_usage(usage);
+        }
+        let spooled = self.spool.entries().map_or(0, |entries| entries.len());
+        self.metrics.print(self.operations.load(), spooled)
     }
 }

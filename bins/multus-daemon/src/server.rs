@@ -207,10 +207,10 @@ impl Server {
 }
 
 fn refuse(request: Unusable) -> Answer {
-    match &request {
-        Unusable::Malformed(malformed) => text(StatusCode::BAD_REQUEST, &malformed.to_string()),
-        _ => failure(&request.into_error().object()),
+    if let Unusable::Malformed(malformed) = request {
+        return text(StatusCode::BAD_REQUEST, &malformed.to_string());
     }
+    failure(&request.into_error().object())
 }
 
 async fn carry_out(executor: &Executor, call: Call, delivery: &Delivery) -> Answer {

@@ -4,7 +4,9 @@ use multus_cni::{Attachment, AttachmentRequest, Command, ErrorCode, Invocation, 
 use tracing::info;
 
 use super::{Call, Multus};
-use crate::{Config, Delegate, Error, Event, InterfaceRequest, attached::Attached, network_config};
+use crate::{
+    Config, Delegate, Error, Event, InterfaceRequest, attached::Attached, network_config, observer::timed_network,
+};
 
 /// One network, attached to a pod's sandbox and detached from it by itself, as a controller for dynamic networks asks for.
 /// The configuration of a call is that network's own, of one plugin or a list; the interface is the call's.
@@ -54,7 +56,8 @@ impl HotPlug {
             let request = requested(&call, attachment, &delegate, Command::Add)?;
             let mut attached = Attached::new(self.multus.device_info.clone(), turn);
             let failed = |source| Error::Delegate { network: delegate.name.clone(), source };
-            let pending = call.chain.add(&delegate.config, &request).map_err(failed)?;
+            let add = || call.chain.add(&delegate.config, &request).map_err(failed);
+            let pending = timed_network(&*self.multus.observer, Command::Add, &delegate.name, add)?;
             let success = pending.success().clone();
             attached.note(pending);
             let ifname = attachment.ifname.as_str();
@@ -84,7 +87,9 @@ impl HotPlug {
         let _turn = call.turn(&attachment.container_id).map_err(|error| call.of_pod(error))?;
         let request = requested(&call, attachment, &delegate, command).map_err(|error| call.of_pod(error))?;
         let failed = |error: multus_cni::Error| error.within(format!("network {:?}", delegate.name));
-        Ok(work(&call, &delegate, &request).map_err(|error| call.of_pod(failed(error).into()))?)
+        let work = || work(&call, &delegate, &request);
+        let done = timed_network(&*self.multus.observer, command, &delegate.name, work);
+        Ok(done.map_err(|error| call.of_pod(failed(error).into()))?)
     }
 }
 

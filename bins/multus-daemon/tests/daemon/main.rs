@@ -516,21 +516,37 @@ fn programs_are_installed_and_taken_away(lab: &Lab) {
 fn metrics_count_and_measure(lab: &Lab) {
     let mut node = Node::without_daemon(lab, json!({"metricsPort": 9090}));
     node.start();
-    let sandbox = node.pod("web-0", "macvlan-conf");
+    let (sandbox, other) = (node.pod("web-0", "macvlan-conf"), node.pod("web-1", "macvlan-conf"));
     node.add(&sandbox).unwrap();
+    node.add(&other).unwrap();
     node.del(&sandbox).unwrap();
     node.probe("/nothing");
     let text = metrics(&node);
     for line in [
-        r#"multus_server_request_total{handler="/cni",code="200",method="post"} 2"#,
+        r#"multus_server_request_total{handler="/cni",code="200",method="post"} 3"#,
         r#"multus_server_request_total{handler="NotFound",code="404",method="post"} 1"#,
-        r#"multus_operation_duration_seconds_count{command="ADD",outcome="success"} 1"#,
+        r#"multus_operation_duration_seconds_count{command="ADD",outcome="success"} 2"#,
+        r#"multus_network_duration_seconds_count{command="ADD",network="test/macvlan-conf",outcome="success"} 2"#,
+        r#"multus_network_duration_seconds_count{command="DEL",network="cbr0",outcome="success"} 1"#,
+        r#"multus_step_duration_seconds_count{step="pod"} 2"#,
+        r#"multus_step_duration_seconds_count{step="plan"} 2"#,
+        r#"multus_step_duration_seconds_count{step="attach"} 2"#,
+        r#"multus_step_duration_seconds_count{step="status"} 2"#,
+        r#"multus_reservations_used{network="macvlan-conf",range="192.168.1.1-192.168.1.254"} 1"#,
+        // Neither the taken one nor the gateway's.
+        r#"multus_reservations_free{network="macvlan-conf",range="192.168.1.1-192.168.1.254"} 252"#,
         r#"multus_operation_duration_seconds_count{command="DEL",outcome="success"} 1"#,
         "multus_operations_waiting 0",
         "multus_spool_length 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
     }
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+        line.trim().parse::<f64>().unwrap()
+    };
+    assert!(value("process_resident_memory_bytes ") > 1e6 && value("process_open_fds ") > 3.0);
+    assert!(value("process_cpu_seconds_total ") > 0.0);
 }
 
 fn the_program_tells_its_health_and_its_version(lab: &Lab) {
