@@ -83,6 +83,34 @@ pub struct LogConfig {
     pub compress: bool,
 }
 
+impl LogConfig {
+    /// Reads the keys out of a configuration.
+    ///
+    /// # Errors
+    /// The first key that is malformed.
+    pub fn read(view: &Object<'_>) -> Result<Self, FieldError> {
+        let options = view.object("logOptions")?;
+        let number = |key, default| match &options {
+            Some(options) => Ok(options.integer(key)?.unwrap_or(default)),
+            None => Ok(default),
+        };
+        Ok(Self {
+            file: view.string("logFile")?.unwrap_or_default().to_owned(),
+            level: view.string("logLevel")?.unwrap_or_default().to_owned(),
+            to_stderr: view.boolean("logToStderr")?,
+            max_age: number("maxAge", 5)?,
+            max_size: number("maxSize", 100)?,
+            max_backups: number("maxBackups", 5)?,
+            compress: options
+                .as_ref()
+                .map(|options| options.boolean("compress"))
+                .transpose()?
+                .flatten()
+                .unwrap_or(true),
+        })
+    }
+}
+
 impl Config {
     /// Reads a configuration.
     ///
@@ -145,7 +173,7 @@ impl Config {
             retry_delete_on_error: switch("retryDeleteOnError")?,
             auxiliary_chain: Some(text("auxiliaryCNIChainName")?).filter(|name| !name.is_empty()).map(str::to_owned),
             runtime_config: runtime_config.unwrap_or_default(),
-            log: log(view)?,
+            log: LogConfig::read(view)?,
         })
     }
 }
@@ -171,23 +199,6 @@ fn inline_delegates(bytes: &[u8]) -> Result<Vec<NetworkConfigList>, Error> {
         network_config::read(raw.get().as_bytes(), &format!("delegates[{index}]"))
     };
     delegates.into_iter().enumerate().map(parse).collect()
-}
-
-fn log(view: &Object<'_>) -> Result<LogConfig, FieldError> {
-    let options = view.object("logOptions")?;
-    let number = |key, default| match &options {
-        Some(options) => Ok(options.integer(key)?.unwrap_or(default)),
-        None => Ok(default),
-    };
-    Ok(LogConfig {
-        file: view.string("logFile")?.unwrap_or_default().to_owned(),
-        level: view.string("logLevel")?.unwrap_or_default().to_owned(),
-        to_stderr: view.boolean("logToStderr")?,
-        max_age: number("maxAge", 5)?,
-        max_size: number("maxSize", 100)?,
-        max_backups: number("maxBackups", 5)?,
-        compress: options.as_ref().map(|options| options.boolean("compress")).transpose()?.flatten().unwrap_or(true),
-    })
 }
 
 /// It is not used, but one that cannot be read is refused.

@@ -76,6 +76,9 @@ async fn serve(
     let executor = Executor::new(Arc::new(multus.clone()), operations.clone(), metrics.clone());
     let spool = Spool::new(&options.spool_dir);
 
+    if options.asks_for_profiles {
+        warn!("\"enablePprof\" asks for profiles of the Go runtime, and there is none; perf(1) shows where time goes");
+    }
     if let Some(port) = options.metrics_port {
         let listener = metrics_server::listen(port).await?;
         let (metrics, operations, spool) = (metrics.clone(), operations.clone(), spool.clone());

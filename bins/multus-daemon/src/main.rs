@@ -8,7 +8,6 @@ mod error;
 mod execution;
 mod healthcheck;
 mod keeping;
-mod log;
 mod metrics;
 mod metrics_server;
 mod operations;
@@ -21,8 +20,13 @@ mod spooled;
 use std::{
     env,
     io::{Write, stderr, stdout},
+    path::Path,
     process::ExitCode,
+    time::SystemTime,
 };
+
+use multus_core::LogConfig;
+use multus_log::{Level, Log, Rotation};
 
 use arguments::{Arguments, THICK, USAGE};
 use error::Error;
@@ -61,8 +65,19 @@ fn run() -> Result<(), Error> {
         }
         Arguments::Serve { config } => {
             let options = Options::read(&config)?;
-            log::start(&options)?;
+            log(&options.log).install();
             daemon::run(&options, options.keeper()?, env::vars_os().collect())
         }
     }
+}
+
+/// Errors are told unless the configuration says otherwise, and somewhere.
+fn log(config: &LogConfig) -> Log {
+    let LogConfig { file, level, to_stderr, max_age, max_size, max_backups, compress, .. } = config;
+    let log = Log::new("multus-daemon", SystemTime::now)
+        .with_level(level, Level::Error)
+        .with_file(Path::new(file))
+        .with_rotation(Rotation::from_options(*max_size, *max_backups, *max_age, *compress));
+    let to_stderr = to_stderr.unwrap_or(!log.has_file());
+    log.with_stderr(to_stderr)
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use multus_cni::{Document, FieldError, Object, RawObject, os_error_text};
+use multus_core::LogConfig;
 use serde_json::value::RawValue;
 use thin_entrypoint::Keeper;
 
@@ -39,12 +40,10 @@ pub(crate) struct Options {
     pub(crate) node_certificate: Option<NodeCertificateOptions>,
     /// `metricsPort`
     pub(crate) metrics_port: Option<u16>,
-    /// `logFile`
-    pub(crate) log_file: Option<PathBuf>,
-    /// `logLevel`, as it is written.
-    pub(crate) log_level: String,
-    /// `logToStderr`
-    pub(crate) log_to_stderr: Option<bool>,
+    /// `logFile`, `logLevel`, `logToStderr`, `logOptions`
+    pub(crate) log: LogConfig,
+    /// `enablePprof`
+    pub(crate) asks_for_profiles: bool,
     overrides: Overrides,
     /// The whole file.
     pub(crate) content: Vec<u8>,
@@ -104,9 +103,8 @@ impl Options {
                 _ => None,
             },
             metrics_port: view.integer("metricsPort")?,
-            log_file: text("logFile")?.map(PathBuf::from),
-            log_level: text("logLevel")?.unwrap_or_default().to_owned(),
-            log_to_stderr: view.boolean("logToStderr")?,
+            log: LogConfig::read(view)?,
+            asks_for_profiles: view.boolean("enablePprof")?.unwrap_or(false),
             overrides: Overrides { keys, is_automatic: text("multusConfigFile")?.unwrap_or("auto") == "auto" },
             content: Vec::new(),
         })

@@ -7,12 +7,9 @@ use std::{
 
 use multus_cni::{Command, ErrorObject};
 
-use crate::{
-    Error, Request, Spool,
-    http::post,
-    log::{Level, Log},
-    settings::Settings,
-};
+use multus_log::{Level, Log};
+
+use crate::{Error, Request, Spool, http::post, settings::Settings};
 
 /// The kubelet gives a sandbox up after four minutes at the latest; nobody hears what is answered later.
 const ANSWER_LIMIT: Duration = Duration::from_secs(240);

@@ -9,7 +9,6 @@
 mod daemon;
 mod error;
 mod http;
-mod log;
 mod request;
 mod settings;
 mod shim;

@@ -18,8 +18,8 @@ pub(crate) struct Settings {
     pub(crate) wait: Duration,
     /// `daemonSpoolDir`, or `spool` in the `cniDir`.
     pub(crate) spool: PathBuf,
-    /// `logFile`.
-    pub(crate) log_file: Option<PathBuf>,
+    /// `logFile`; may be empty.
+    pub(crate) log_file: PathBuf,
     /// `logToStderr`.
     pub(crate) log_to_stderr: bool,
     /// `logLevel`, as it is written.
@@ -35,7 +35,7 @@ impl Settings {
             socket: socket(&view)?,
             wait: Duration::from_secs(wait_seconds(&view)?.into()),
             spool: spool.map_or_else(|| Path::new(cni_directory).join("spool"), PathBuf::from),
-            log_file: text(&view, "logFile")?.map(PathBuf::from),
+            log_file: text(&view, "logFile")?.unwrap_or_default().into(),
             log_to_stderr: view.boolean("logToStderr")?.unwrap_or(false),
             log_level: text(&view, "logLevel")?.unwrap_or_default().to_owned(),
         })
@@ -79,7 +79,7 @@ mod tests {
             assert_eq!(settings.socket, Path::new("/run/multus/multus.sock"));
             assert_eq!(settings.wait, Duration::from_secs(60));
             assert_eq!(settings.spool, Path::new("/var/lib/cni/multus/spool"));
-            assert_eq!((settings.log_file, settings.log_to_stderr), (None, false));
+            assert_eq!((settings.log_file, settings.log_to_stderr), (PathBuf::new(), false));
         }
     }
 

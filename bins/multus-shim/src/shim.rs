@@ -4,7 +4,9 @@ use std::{fmt, time::SystemTime};
 
 use multus_cni::{Attachment, Command, Error as CniError, Invocation, Pending, Plugin, RawObject, Success, Version};
 
-use crate::{Error, Request, daemon::Daemon, log::Log, settings::Settings};
+use multus_log::{Level, Log};
+
+use crate::{Error, Request, daemon::Daemon, settings::Settings};
 
 /// The plugin `multus-shim`.
 pub struct Shim {
@@ -26,7 +28,11 @@ impl Shim {
     ) -> Result<(Daemon, Request), Error> {
         let settings = Settings::parse(&invocation.config)?;
         let attachment = attachment.map(|of| format!(" {} {}", of.container_id, of.ifname));
-        let log = Log::open(&settings, self.now, format!("{}{}", command.as_str(), attachment.unwrap_or_default()));
+        let log = Log::new("multus-shim", self.now)
+            .with_level(&settings.log_level, Level::Panic)
+            .with_file(&settings.log_file)
+            .with_stderr(settings.log_to_stderr)
+            .about(command.as_str().to_owned() + &attachment.unwrap_or_default());
         Ok((Daemon::new(settings, log), Request::new(invocation)?))
     }
 

@@ -1,7 +1,6 @@
 //! The `multus` CNI plugin: reads environment and standard input once, and leaves the rest to the libraries.
 
 mod lazy_cluster;
-mod log;
 mod thin;
 
 use std::{

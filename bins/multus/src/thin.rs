@@ -8,11 +8,13 @@ use std::{
 
 use multus_cni::{Attachment, Environment, Error, Invocation, Pending, Plugin, Registry};
 use multus_core::{
-    Cluster, Config, Multus,
+    Cluster, Config, LogConfig, Multus,
     kubernetes::{Access, Reporter},
 };
 
-use crate::{lazy_cluster::LazyCluster, log};
+use multus_log::{Level, Log, Rotation};
+
+use crate::lazy_cluster::LazyCluster;
 
 /// Where a pod finds its credentials.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -31,7 +33,7 @@ impl Thin {
         let reporter = Reporter { component: "multus".to_owned(), node: text("MULTUS_NODE_NAME"), now };
         let found = Arc::clone(&cluster);
         let multus = Multus::new(plugins).with_access(move |config| {
-            log::install(&config.log, now);
+            log(&config.log, now).install();
             let cluster = find(config, &service, &reporter).map(Arc::new);
             if let Some(cluster) = &cluster {
                 // A process serves one call.
@@ -48,6 +50,15 @@ impl Thin {
             tracing::warn!("events were not sent in time");
         }
     }
+}
+
+fn log(config: &LogConfig, now: fn() -> SystemTime) -> Log {
+    let LogConfig { file, level, to_stderr, max_age, max_size, max_backups, compress, .. } = config;
+    Log::new("multus", now)
+        .with_level(level, Level::Panic)
+        .with_file(Path::new(file))
+        .with_rotation(Rotation::from_options(*max_size, *max_backups, *max_age, *compress))
+        .with_stderr(to_stderr.unwrap_or(true))
 }
 
 /// By the configuration's kubeconfig, or else by what a pod has; `None` without either.

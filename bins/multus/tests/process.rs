@@ -249,7 +249,7 @@ fn the_log_has_the_lines_of_its_level(lab: &Lab) {
         assert_eq!(reply.stderr, text);
         let shape = |line: &str| {
             let (time, message) = line.split_once(' ').unwrap();
-            assert!(time.len() == 20 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
+            assert!(time.len() == 24 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
             message.to_owned()
         };
         text.lines().map(shape).collect::<Vec<String>>()

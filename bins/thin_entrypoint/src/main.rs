@@ -10,8 +10,10 @@ use std::{
     os::{fd::AsFd, unix::fs::DirBuilderExt},
     path::Path,
     process::ExitCode,
+    time::SystemTime,
 };
 
+use multus_log::{Level, Log};
 use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
@@ -24,7 +26,7 @@ use arguments::{Arguments, HELP, Request};
 type Outcome = Result<(), Box<dyn StdError>>;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(stderr).with_ansi(false).with_target(false).init();
+    Log::new("thin_entrypoint", SystemTime::now).with_level("", Level::Verbose).with_stderr(true).install();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

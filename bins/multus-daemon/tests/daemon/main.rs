@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         ("a_configuration_that_somebody_wrote_is_copied", a_configuration_that_somebody_wrote_is_copied),
         ("programs_are_installed_and_taken_away", programs_are_installed_and_taken_away),
         ("metrics_count_and_measure", metrics_count_and_measure),
+        ("options_without_a_meaning_here_are_told", options_without_a_meaning_here_are_told),
         ("the_program_tells_its_health_and_its_version", the_program_tells_its_health_and_its_version),
     ])
 }
@@ -547,6 +548,12 @@ fn metrics_count_and_measure(lab: &Lab) {
     };
     assert!(value("process_resident_memory_bytes ") > 1e6 && value("process_open_fds ") > 3.0);
     assert!(value("process_cpu_seconds_total ") > 0.0);
+}
+
+fn options_without_a_meaning_here_are_told(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"enablePprof": true, "logOptions": {"maxSize": 1}}));
+    node.start();
+    assert!(node.log().contains("[error] \"enablePprof\" asks for profiles of the Go runtime"), "{}", node.log());
 }
 
 fn the_program_tells_its_health_and_its_version(lab: &Lab) {
