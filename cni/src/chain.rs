@@ -1,8 +1,9 @@
 //! The plugins of a list one after the other, as a runtime runs them.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -96,6 +97,24 @@ impl Chain {
         let success = success.unwrap_or_default();
         self.store(&cached.with_result(&success, version)?)?;
         Ok(Pending::new(success, added))
+    }
+
+    /// Tells the plugins of these attachments to one sandbox that DELs of all of them follow, before the first of these.
+    /// Lists of several plugins are left out: the first of them to hear of it must be the last of the list.
+    pub fn prepare_del(&self, attachments: &[(&NetworkConfigList, &AttachmentRequest)]) {
+        type Together = (Arc<dyn Plugin>, Vec<(Attachment, Invocation)>);
+        let mut by_type: BTreeMap<&str, Together> = BTreeMap::new();
+        for (list, request) in attachments.iter().filter(|(list, _)| list.len() == 1) {
+            let kind = list.types().next().unwrap_or_default();
+            // What fails here fails again when its turn comes, and is told then.
+            if let Ok((plugin, invocation)) = self.prepared(list, 0, Some(request), None) {
+                let (_, together) = by_type.entry(kind).or_insert_with(|| (plugin, Vec::new()));
+                together.push((request.attachment.clone(), invocation));
+            }
+        }
+        for (plugin, together) in by_type.into_values().filter(|(_, together)| together.len() > 1) {
+            plugin.prepare_del(&together);
+        }
     }
 
     /// Detaches, the last plugin first. Since version 0.4.0 each gets the result of ADD as `prevResult`, if the cache
@@ -226,6 +245,17 @@ impl Chain {
         injected: impl IntoIterator<Item = (&'static str, Box<RawValue>)>,
         work: impl FnOnce(&dyn Plugin, &Invocation) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let (plugin, invocation) = self.prepared(list, index, request, injected)?;
+        work(plugin.as_ref(), &invocation)
+    }
+
+    fn prepared(
+        &self,
+        list: &NetworkConfigList,
+        index: usize,
+        request: Option<&AttachmentRequest>,
+        injected: impl IntoIterator<Item = (&'static str, Box<RawValue>)>,
+    ) -> Result<(Arc<dyn Plugin>, Invocation), Error> {
         let mut keys: Vec<_> = injected.into_iter().collect();
         let mut args = String::new();
         if let Some(request) = request {
@@ -244,7 +274,7 @@ impl Chain {
             root: self.root.clone(),
         };
         let kind = list.types().nth(index).unwrap_or_default();
-        work(self.registry.find(kind, &invocation)?.as_ref(), &invocation)
+        Ok((self.registry.find(kind, &invocation)?, invocation))
     }
 }
 

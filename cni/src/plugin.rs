@@ -45,6 +45,10 @@ pub trait Plugin: Send + Sync {
         Ok(Version::ALL.iter().map(Version::to_string).collect())
     }
 
+    /// Called before the DELs of several attachments, while nobody else works on their sandboxes: what is slow may be done
+    /// for all of them at once. It promises nothing; each DEL follows, finds what is left, and tells what fails.
+    fn prepare_del(&self, _attachments: &[(Attachment, Invocation)]) {}
+
     /// For an IPAM plugin: DEL, with `delete_interface` called when the interface may go: once, whatever becomes of the
     /// rest. Unless a plugin says otherwise that is afterwards, since it may need the interface to release an address, as
     /// the farewell of a DHCP client does.

@@ -18,6 +18,8 @@ const SETTLE_TIME: Duration = Duration::from_secs(5);
 /// The group that a link is in until its attachment is kept: "mkng" in ASCII. One that is found in it is the work of an
 /// ADD that is under way, or has died.
 const UNFINISHED: u32 = 0x6d6b_6e67;
+/// The group of links that are about to go.
+const LEAVING: u32 = 0x6d6b_6e68;
 
 /// A link that this call has made, and that goes with it unless the attachment is kept.
 #[must_use = "dropping this deletes the link"]
@@ -88,6 +90,17 @@ pub(crate) fn delete(namespace: &Namespace, attachment: &Attachment) -> Result<(
     let mut inside = namespace.connect(TIMEOUT)?;
     let mut delete = |name: &str| deleted(name, inside.delete_link_by_name(name));
     Error::both(delete(attachment.ifname.as_str()), delete(&temporary_name(attachment)))
+}
+
+/// Deletes the links of several attachments in `namespace` in one request: the kernel waits some 20 ms for each. Those that
+/// it has not deleted are [`delete`]d one by one afterwards.
+pub(crate) fn delete_together(namespace: &Namespace, attachments: &[&Attachment]) -> Result<(), Error> {
+    let mut inside = namespace.connect(TIMEOUT)?;
+    for attachment in attachments {
+        let name = attachment.ifname.as_str();
+        deleted(name, inside.set_link_group_by_name(name, LEAVING))?;
+    }
+    deleted("the links of a group", inside.delete_link_group(LEAVING))
 }
 
 /// The name of an attachment's link until it can have its own, on Linux before 6.15.

@@ -1,13 +1,13 @@
 //! The plugin's commands.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use multus_cni::{Attachment, Interface, Invocation, IpConfig, Pending, Plugin, Provisional, Registry, Success};
 use multus_net::Namespace;
 
 use crate::{
     Config, Error,
-    apply::{CreatedLink, delete},
+    apply::{CreatedLink, delete, delete_together},
     check,
     plan::Plan,
 };
@@ -79,6 +79,23 @@ impl Plugin for Macvlan {
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
         Ok(self.detach(attachment, invocation)?)
+    }
+
+    fn prepare_del(&self, attachments: &[(Attachment, Invocation)]) {
+        let mut sandboxes: BTreeMap<PathBuf, Vec<&Attachment>> = BTreeMap::new();
+        // Others may need the interface to release an address.
+        let may_go_first = |ipam: Option<Arc<dyn Plugin>>| ipam.is_none_or(|ipam| ipam.serializes_attachments());
+        for (attachment, invocation) in attachments {
+            if let Some(path) = &attachment.netns
+                && self.ipam(invocation).is_ok_and(may_go_first)
+            {
+                sandboxes.entry(invocation.on_host(path)).or_default().push(attachment);
+            }
+        }
+        for (path, attachments) in sandboxes.iter().filter(|(_, attachments)| attachments.len() > 1) {
+            // Whatever fails here, each DEL meets again, and tells.
+            let _met_again = Namespace::open(path).map(|namespace| delete_together(&namespace, attachments));
+        }
     }
 
     fn check(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {

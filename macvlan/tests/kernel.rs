@@ -45,6 +45,8 @@ fn main() -> ExitCode {
         ("a_macs_double_is_explained_and_undone", a_macs_double_is_explained_and_undone),
         ("a_bridged_master_is_explained", a_bridged_master_is_explained),
         ("del_takes_link_and_address_and_can_be_repeated", del_takes_link_and_address_and_can_be_repeated),
+        ("links_that_go_together_take_one_wait", links_that_go_together_take_one_wait),
+        ("what_does_not_go_together_goes_one_by_one", what_does_not_go_together_goes_one_by_one),
         ("del_needs_neither_namespace_nor_master", del_needs_neither_namespace_nor_master),
         ("del_of_a_broken_configuration_still_deletes", del_of_a_broken_configuration_still_deletes),
         ("no_address_is_free_while_a_link_has_it", no_address_is_free_while_a_link_has_it),
@@ -491,6 +493,49 @@ fn del_takes_link_and_address_and_can_be_repeated(lab: &Lab) {
         assert_eq!(sandbox.links(), ["lo"]);
         assert!(lab.reserved("net").is_empty());
     }
+}
+
+fn links_that_go_together_take_one_wait(lab: &Lab) {
+    let (sandbox, other) = (lab.container("c1"), lab.container("c2"));
+    let named = |sandbox: &Netns, name: &str| Attachment { ifname: name.parse().unwrap(), ..attachment(sandbox) };
+    let attached = [named(&sandbox, "net1"), named(&sandbox, "net2"), named(&sandbox, "net3"), named(&other, "net1")];
+    let calls = attached.map(|attachment| (attachment, invocation(lab, &ipv4_only())));
+    lab.host.within(|| {
+        for (attachment, invocation) in &calls {
+            plugin().add(attachment, invocation).unwrap().keep();
+        }
+        sandbox.ip("link add veth0 type veth peer name veth1");
+        plugin().prepare_del(&calls);
+        // Of one sandbox there is only one, which waits no longer in its own DEL.
+        assert_eq!(sandbox.links(), ["lo", "veth0", "veth1"]);
+        assert_eq!(other.links(), ["lo", "net1"]);
+        assert_eq!(lab.reserved("net").len(), 4, "addresses are free when their DEL has come");
+        for (attachment, invocation) in &calls {
+            plugin().del(attachment, invocation).unwrap();
+        }
+    });
+    assert_eq!(other.links(), ["lo"]);
+    assert!(lab.reserved("net").is_empty());
+}
+
+fn what_does_not_go_together_goes_one_by_one(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let named = |name: &str| Attachment { ifname: name.parse().unwrap(), ..attachment(&sandbox) };
+    let calls = [named("net1"), named("net2")].map(|attachment| (attachment, invocation(lab, &ipv4_only())));
+    lab.host.within(|| {
+        for (attachment, invocation) in &calls {
+            plugin().add(attachment, invocation).unwrap().keep();
+        }
+        // The kernel deletes no group that lo belongs to.
+        sandbox.ip("link set lo group 1835757160");
+        plugin().prepare_del(&calls);
+        assert_eq!(sandbox.links(), ["lo", "net1", "net2"]);
+        for (attachment, invocation) in &calls {
+            plugin().del(attachment, invocation).unwrap();
+        }
+    });
+    assert_eq!(sandbox.links(), ["lo"]);
+    assert!(lab.reserved("net").is_empty());
 }
 
 fn del_needs_neither_namespace_nor_master(lab: &Lab) {

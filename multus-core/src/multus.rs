@@ -279,6 +279,8 @@ impl Call<'_> {
     /// Detaches from all of these, the last one first, whatever becomes of each.
     fn delete(&self, attached: Vec<Remembered>) -> Result<(), Error> {
         let mut failures = Vec::new();
+        let all: Vec<_> = attached.iter().map(|Remembered { config, request, .. }| (config, request)).collect();
+        self.chain.prepare_del(&all);
         for Remembered { network, config, request } in attached.into_iter().rev() {
             let observer = &*self.multus.observer;
             let deleted = timed_network(observer, Command::Del, &network, || self.chain.del(&config, &request));

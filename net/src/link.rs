@@ -238,6 +238,15 @@ impl Connection {
         self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
     }
 
+    /// Puts the link that has or answers to `name` into another group, without reading anything of it.
+    ///
+    /// # Errors
+    /// `ENODEV` when there is none, and others.
+    pub fn set_link_group_by_name(&mut self, name: &str, group: u32) -> Result<(), Error> {
+        let message = LinkUnspec::new_with_name(name).append_extra_attribute(LinkAttribute::Group(group)).build();
+        self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
+    }
+
     /// Sets a link up.
     ///
     /// # Errors
@@ -253,6 +262,15 @@ impl Connection {
     /// `ENODEV` when there is none, and others.
     pub fn delete_link_by_name(&mut self, name: &str) -> Result<(), Error> {
         let message = LinkUnspec::new_with_name(name).build();
+        self.request("RTM_DELLINK", RouteNetlinkMessage::DelLink(message), Action::Change, |_| {})
+    }
+
+    /// Deletes all links of a group, for which the kernel waits once.
+    ///
+    /// # Errors
+    /// `ENODEV` when there are none, `EOPNOTSUPP` when there is one that cannot be deleted, and others. Then all remain.
+    pub fn delete_link_group(&mut self, group: u32) -> Result<(), Error> {
+        let message = LinkUnspec::new_with_index(0).append_extra_attribute(LinkAttribute::Group(group)).build();
         self.request("RTM_DELLINK", RouteNetlinkMessage::DelLink(message), Action::Change, |_| {})
     }
 
