@@ -35,4 +35,6 @@ bench: dist
 	cargo run --quiet --release -p benches --bin processes -- target/dist
 	cargo run --quiet --release -p benches --bin scale -- target/dist
 	cargo run --quiet --release -p benches --bin contention
+	cargo build --quiet --release -p multus-daemon
+	cargo run --quiet --release -p benches --bin pods -- target/release/multus-daemon target/dist
 	cargo bench --quiet -p benches

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testkit::{Lab, Netns, enter_private_namespaces, go_plugins};
 use testkit_kubernetes::ApiServer;
 
@@ -173,8 +173,7 @@ impl<'a> Node<'a> {
         let mut process = Command::new(&self.shim);
         process.env_clear().env("CNI_COMMAND", command).env("CNI_CONTAINERID", &name).env("CNI_IFNAME", "eth0");
         process.env("CNI_NETNS", pod.path()).env("CNI_ARGS", args).env("CNI_PATH", "/opt/cni/bin");
-        let mut child =
-            process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(self.config.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{command} {name}: {output:?}");
@@ -198,10 +197,15 @@ impl<'a> Node<'a> {
             (start.elapsed(), outputs)
         };
         let (add, _) = all("ADD");
-        let addresses: BTreeSet<String> = (1..=2).flat_map(|network| self.lab.reserved(&format!("macvlan-{network}"))).collect();
+        let addresses: BTreeSet<String> =
+            (1..=2).flat_map(|network| self.lab.reserved(&format!("macvlan-{network}"))).collect();
         assert_eq!(addresses.len(), 2 * BURST, "an address was given twice or not at all");
         let (del, _) = all("DEL");
-        println!("{BURST} pods with 2 networks at once: ADD {:.0} ms, DEL {:.0} ms, all of them", milliseconds(add), milliseconds(del));
+        println!(
+            "{BURST} pods with 2 networks at once: ADD {:.0} ms, DEL {:.0} ms, all of them",
+            milliseconds(add),
+            milliseconds(del)
+        );
         let (now, peak) = (self.memory("VmRSS"), self.memory("VmHWM"));
         println!("multus-daemon: {idle} KiB resident idle, {peak} KiB at the peak, {now} KiB afterwards");
         let own = self.memory("RssAnon");
