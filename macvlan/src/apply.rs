@@ -1,6 +1,6 @@
 //! Making the link and configuring it: what changes the kernel.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use multus_cni::{Attachment, Cidr, MacAddress, Route, Success};
 use multus_net::{
@@ -161,8 +161,8 @@ impl Plan {
         let ifname = self.attachment.ifname.as_str();
         let has_ipv6 = success.ips.iter().any(|ip| ip.address.address().is_ipv6());
         let optimistic = self.namespace.enter(|| {
-            announce_addresses(ifname);
-            Ok::<_, Error>(has_ipv6 && prepare_ipv6(ifname, self.config.optimistic_dad)?)
+            announce_addresses(&self.sysctls, ifname);
+            Ok::<_, Error>(has_ipv6 && prepare_ipv6(&self.sysctls, ifname, self.config.optimistic_dad)?)
         })?;
         let CreatedLink { inside, link, .. } = created;
         for ip in &success.ips {
@@ -231,21 +231,22 @@ fn create_named(
 
 /// Has the kernel tell the neighbours, once the link is up, who has its addresses now. Where it cannot be had, the
 /// neighbours find out by asking.
-fn announce_addresses(ifname: &str) {
-    let _unavailable = sysctl::write(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1");
-    let _unavailable = sysctl::write(&format!("net/ipv6/conf/{ifname}/ndisc_notify"), "1");
+fn announce_addresses(sysctls: &Path, ifname: &str) {
+    let _unavailable = sysctl::write_in(sysctls, &format!("net/ipv4/conf/{ifname}/arp_notify"), "1");
+    let _unavailable = sysctl::write_in(sysctls, &format!("net/ipv6/conf/{ifname}/ndisc_notify"), "1");
 }
 
 /// Enables IPv6, keeps addresses over a link that goes down, and returns whether addresses may be optimistic.
-fn prepare_ipv6(ifname: &str, optimistic: bool) -> Result<bool, Error> {
+fn prepare_ipv6(sysctls: &Path, ifname: &str, optimistic: bool) -> Result<bool, Error> {
     for interface in ["lo", ifname] {
         let key = format!("net/ipv6/conf/{interface}/disable_ipv6");
-        if sysctl::read(&key).is_ok_and(|value| value != "0") {
-            sysctl::write(&key, "0").map_err(|source| Error::EnableIpv6 { interface: interface.to_owned(), source })?;
+        if sysctl::read_in(sysctls, &key).is_ok_and(|value| value != "0") {
+            sysctl::write_in(sysctls, &key, "0")
+                .map_err(|source| Error::EnableIpv6 { interface: interface.to_owned(), source })?;
         }
     }
-    let _unavailable = sysctl::write(&format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), "1");
-    Ok(optimistic && sysctl::write(&format!("net/ipv6/conf/{ifname}/optimistic_dad"), "1").is_ok())
+    let _unavailable = sysctl::write_in(sysctls, &format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), "1");
+    Ok(optimistic && sysctl::write_in(sysctls, &format!("net/ipv6/conf/{ifname}/optimistic_dad"), "1").is_ok())
 }
 
 fn settle(inside: &mut Connection, link: &Link) -> Result<(), Error> {

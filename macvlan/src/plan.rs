@@ -1,9 +1,12 @@
 //! Everything about an attachment that can be known before anything is changed.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use multus_cni::{Attachment, Invocation};
-use multus_net::{Connection, Link, Namespace, RouteEntry};
+use multus_net::{Connection, Link, Namespace, RouteEntry, sysctl};
 
 use crate::{Config, Error};
 
@@ -19,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) parent_side: Connection,
     /// The namespace the new link is to be born in.
     pub(crate) namespace: Namespace,
+    /// The host's settings: a container's own may be read-only.
+    pub(crate) sysctls: PathBuf,
     /// The attachment to make.
     pub(crate) attachment: Attachment,
 }
@@ -35,7 +40,8 @@ impl Plan {
         if config.mtu < 0 || config.mtu > i64::from(parent.mtu) {
             return Err(Error::Mtu { mtu: config.mtu, master_mtu: parent.mtu });
         }
-        Ok(Self { config, parent, parent_side, namespace, attachment: attachment.clone() })
+        let sysctls = invocation.on_host(Path::new(sysctl::DIRECTORY));
+        Ok(Self { config, parent, parent_side, namespace, sysctls, attachment: attachment.clone() })
     }
 }
 
