@@ -22,4 +22,4 @@ mod store;
 
 pub use fault::Fault;
 pub use request::Asked;
-pub use server::ApiServer;
+pub use server::{ApiServer, Grant};

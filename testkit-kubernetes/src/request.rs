@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Asked {
     /// Such as `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`.
     pub verb: String,
+    /// The API group; empty for the core's.
+    pub group: String,
     /// Such as `pods` or `pods/status`.
     pub resource: String,
     /// The namespace; empty for all of them.
@@ -75,6 +77,7 @@ impl Request {
         let body_length = body.len();
         let asked = Asked {
             verb: verb.to_owned(),
+            group: api_version.split_once('/').map(|(group, _)| group).unwrap_or_default().to_owned(),
             resource,
             namespace,
             name,

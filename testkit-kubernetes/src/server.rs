@@ -29,6 +29,17 @@ pub struct ApiServer {
     listener: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// A verb on a resource of an API group, in all namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// Such as `get`.
+    pub verb: String,
+    /// Such as `k8s.cni.cncf.io`; empty for the core's.
+    pub group: String,
+    /// Such as `pods/status`.
+    pub resource: String,
+}
+
 pub(crate) struct Shared {
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) authority: Authority,
@@ -53,6 +64,8 @@ pub(crate) struct State {
     /// Of certificates; `None` while nobody signs.
     lifetime: Option<Duration>,
     denied: BTreeSet<(String, String)>,
+    /// The only ones that are allowed; `None` while all are.
+    granted: Option<Vec<Grant>>,
     faults: Vec<FaultRule>,
     log: Vec<Asked>,
 }
@@ -150,6 +163,11 @@ impl ApiServer {
     /// Answers it again.
     pub fn allow(&self, verb: &str, resource: &str) {
         self.shared.change(|state| state.denied.remove(&(verb.to_owned(), resource.to_owned())));
+    }
+
+    /// Answers everything that `grants` do not name with 403 from now on.
+    pub fn grant_only(&self, grants: Vec<Grant>) {
+        self.shared.change(|state| state.granted = Some(grants));
     }
 
     /// Treats every `verb` on `resource` so, until [`recover`](Self::recover).
@@ -302,7 +320,7 @@ impl Shared {
             let (verb, resource) = (&asked.verb, &asked.resource);
             let refused = if request.authorization.as_ref() != Some(&bearer) && asked.user.is_empty() {
                 Some(refusal(401, "Unauthorized", "Unauthorized"))
-            } else if state.denied.contains(&(verb.clone(), resource.clone())) {
+            } else if state.denied.contains(&(verb.clone(), resource.clone())) || !state.is_granted(asked) {
                 let user = "system:serviceaccount:kube-system:multus";
                 let message = format!(
                     "{} {:?} is forbidden: User {user:?} cannot {verb} resource {resource:?} in the namespace {:?}",
@@ -320,6 +338,14 @@ impl Shared {
 }
 
 impl State {
+    fn is_granted(&self, asked: &Asked) -> bool {
+        let Some(granted) = &self.granted else {
+            return true;
+        };
+        let wanted = Grant { verb: asked.verb.clone(), group: asked.group.clone(), resource: asked.resource.clone() };
+        granted.contains(&wanted)
+    }
+
     /// Signs what waits for it.
     pub(crate) fn sign(&mut self, authority: &Authority) {
         let Some(lifetime) = self.lifetime else {
