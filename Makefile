@@ -1,9 +1,17 @@
 # Everything here is plain cargo; the targets spell out what goes with what.
 TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
-PROGRAMS := macvlan host-local multus-shim
-PACKAGES := -p macvlan-plugin -p host-local-plugin -p multus-shim
+# What a runtime starts for a moment: small, and quick to load.
+PLUGINS := macvlan host-local multus-shim multus passthru
+PLUGIN_PACKAGES := -p macvlan-plugin -p host-local-plugin -p multus-shim -p multus -p passthru
+# What stays. The daemon must unwind, so that a panic is one failed request.
+SERVICES := $(notdir $(wildcard $(addprefix bins/,multus-daemon thin_entrypoint kubeconfig_generator cert-approver)))
+SERVICE_PACKAGES := $(addprefix -p ,$(SERVICES))
+# What is in the image; some of it is also in its root, where upstream's manifests look.
+IMAGE := multus-daemon multus-shim multus passthru thin_entrypoint kubeconfig_generator cert-approver install_multus
+IMAGE_ROOT := install_multus thin_entrypoint kubeconfig_generator cert-approver
+OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test soak lint dist bench
+.PHONY: demo test soak lint dist image bench
 
 # Attach two sandboxes with the real program, in namespaces of their own.
 demo:
@@ -23,12 +31,25 @@ lint:
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# Static programs, ready to be copied to /opt/cni/bin.
+# Static programs. The plugins among them are ready to be copied to /opt/cni/bin.
+dist: export RUSTFLAGS := -C target-feature=+crt-static
+dist: export CARGO_PROFILE_RELEASE_STRIP := debuginfo
 dist:
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile plugin --target $(TARGET) $(PACKAGES)
+	cargo build --quiet --profile plugin --target $(TARGET) $(PLUGIN_PACKAGES)
+	cargo build --quiet --release --target $(TARGET) $(SERVICE_PACKAGES)
 	mkdir -p target/dist
-	cp $(foreach program,$(PROGRAMS),target/$(TARGET)/plugin/$(program)) target/dist/
+	cp $(foreach program,$(PLUGINS),$(OUT)/$(TARGET)/plugin/$(program)) target/dist/
+	cp $(foreach program,$(SERVICES),$(OUT)/$(TARGET)/release/$(program)) target/dist/
 	ls -l target/dist
+
+# The files of the image, below target/image. Device information is exchanged in /var/run, where others have a link.
+image: dist
+	rm -rf target/image
+	mkdir -p target/image/usr/src/multus-cni/bin target/image/run target/image/var
+	ln -s ../run target/image/var/run
+	ln -s multus-daemon target/image/usr/src/multus-cni/bin/install_multus
+	cp $(addprefix target/dist/,$(filter $(PLUGINS) $(SERVICES),$(IMAGE))) target/image/usr/src/multus-cni/bin/
+	cd target/image && ln -s $(addprefix usr/src/multus-cni/bin/,install_multus $(filter $(IMAGE_ROOT),$(SERVICES))) .
 
 # Whole processes against the kernel's floor and the Go plugins, then the allocator by itself.
 bench: dist

@@ -1,6 +1,7 @@
 //! A node with an API server, a daemon, and pods that are to run there.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Node<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) api: ApiServer,
+    /// What starts the daemon: the words before its own.
+    pub(crate) wrapper: Vec<OsString>,
     daemon: Option<Child>,
 }
 
@@ -50,7 +53,7 @@ impl<'a> Node<'a> {
         fs::create_dir(lab.path("net.d")).unwrap();
         config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         fs::write(lab.path("daemon-config.json"), config.to_string()).unwrap();
-        let node = Self { lab, api, daemon: None };
+        let node = Self { lab, api, wrapper: Vec::new(), daemon: None };
         node.network("macvlan-conf", &macvlan(lab, "macvlan-conf", "192.168.1.0/24"));
         node.network("slow", &json!({"cniVersion": "1.0.0", "name": "slow", "type": "slow"}));
         node.slow_plugin();
@@ -82,7 +85,7 @@ impl<'a> Node<'a> {
         File::options().write(true).open(self.lab.path("gate")).unwrap().write_all(b"go\n").unwrap();
     }
 
-    fn network(&self, name: &str, config: &Value) {
+    pub(crate) fn network(&self, name: &str, config: &Value) {
         self.api.put(json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"namespace": "test", "name": name}, "spec": {"config": config.to_string()},
@@ -109,14 +112,15 @@ impl<'a> Node<'a> {
 
     pub(crate) fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.lab.path("log")).unwrap();
-        let mut command = Command::new(PROGRAM);
-        command.arg("-config").arg(self.lab.path("daemon-config.json")).env_clear();
+        let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([PROGRAM.as_ref()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("-config").arg(self.lab.path("daemon-config.json")).env_clear();
         command.env("MULTUS_NODE_NAME", "node1").env("PATH", "/usr/bin:/bin").stdout(Stdio::null()).stderr(log);
         let child = self.lab.host.within(|| command.spawn().unwrap());
         assert!(self.daemon.replace(child).is_none(), "a daemon is there");
     }
 
-    fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.daemon.as_ref().unwrap().id()
     }
 
