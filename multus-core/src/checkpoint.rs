@@ -13,6 +13,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Where the kubelet has it.
+    pub const FILE: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+
     /// The file at `path`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -22,7 +25,7 @@ impl Checkpoint {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Self::new("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint")
+        Self::new(Self::FILE)
     }
 }
 
@@ -59,7 +62,8 @@ fn read(document: &Document, uid: &str) -> Result<Vec<ResourceDevices>, FieldErr
                 }
             }
         }
-        devices.push(ResourceDevices { resource: entry.string("ResourceName")?.unwrap_or_default().to_owned(), ids });
+        let resource = entry.string("ResourceName")?.unwrap_or_default().to_owned();
+        devices.push(ResourceDevices { resource, ids, is_claim: false });
     }
     Ok(devices)
 }

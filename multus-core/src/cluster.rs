@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::{Event, Pod, PodReference};
+use crate::{Event, Pod, PodReference, ResourceDevices};
 
 /// The cluster, as the meta-plugin needs it. Every call blocks, and ends within the time its implementation allows.
 pub trait Cluster: Send + Sync {
@@ -19,6 +19,13 @@ pub trait Cluster: Send + Sync {
     /// # Errors
     /// When the API cannot be asked, or refuses.
     fn network(&self, namespace: &str, name: &str) -> Result<Option<NetworkAttachmentDefinition>, ClusterError>;
+
+    /// The devices that were allocated to the resource claims of `pod`, claim by claim, by the resource that each names;
+    /// none where the cluster has no claims.
+    ///
+    /// # Errors
+    /// When the API cannot be asked, refuses, or has another pod of that name by now.
+    fn claimed_devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, ClusterError>;
 
     /// Sets the annotation [`Pod::NETWORK_STATUS`] of `pod` to `status`, and nothing else. That the pod is gone meanwhile is
     /// no failure.

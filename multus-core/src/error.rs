@@ -127,7 +127,7 @@ pub enum Error {
         found: String,
     },
     /// The devices of a pod could not be found out.
-    #[error("error getting devices of resource {resource:?}: {problem}")]
+    #[error("resource {resource:?}: {problem}")]
     Devices {
         /// The resource, as the network attachment definition names it.
         resource: String,

@@ -8,22 +8,29 @@
 //! With a [`NodeCertificate`] each node has credentials of its own, that are renewed: after
 //! [`renew`](NodeCertificate::renew), [`reconnect`](ApiCluster::reconnect) with its [`access`](NodeCertificate::access).
 //!
+//! [`Kubelet`] is the [`PodResources`](crate::PodResources) of a real kubelet.
+//!
 //! Programs that link this choose the version of the API: one of `k8s-openapi`'s version features, `earliest` for all servers
 //! that are still maintained.
 
 mod access;
 mod api_cluster;
+mod claims;
 mod client;
 mod copies;
 mod error;
 mod events;
+mod kubelet;
 mod network_status;
 mod node_certificate;
 mod objects;
+mod pod_resources;
+mod shared_answer;
 
 pub use access::Access;
 pub use api_cluster::ApiCluster;
 pub use client::Limits;
 pub use error::Error;
 pub use events::Reporter;
+pub use kubelet::Kubelet;
 pub use node_certificate::NodeCertificate;

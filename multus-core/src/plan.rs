@@ -51,7 +51,7 @@ impl Planner<'_> {
     fn resolve(&self, pod: Option<&Pod>, is_deletion: bool) -> Result<Plan, Error> {
         let unknown = PodReference::default();
         let reference = pod.map_or(&unknown, |pod| &pod.reference);
-        let allocations = Allocations::new(self.resources, reference);
+        let allocations = Allocations::new(self.resources, self.cluster, reference);
         let mut resolution = Resolution { planner: self, pod, allocations, is_deletion, plan: Plan::default() };
         match (resolution.run(), pod) {
             (Ok(()), _) => Ok(resolution.plan),
@@ -212,7 +212,7 @@ impl Resolution<'_> {
             allocated => allocated?.flatten(),
         };
         if let (Some(resource), None, false) = (&resource_name, &allocated, self.is_deletion) {
-            let problem = "there is none left: the pod has fewer than networks that want one".to_owned();
+            let problem = "no device is left: the pod has fewer than networks that want one".to_owned();
             let error = Error::Devices { resource: resource.clone(), problem };
             self.plan.warnings.push(error.of_network(&definition.to_string()));
         }

@@ -6,7 +6,7 @@ mod fake;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use fake::{FakeCluster, FakeDevices};
+use fake::{FakeCluster, FakeDevices, devices};
 use multus_cni::{Attachment, AttachmentRequest, Command};
 use multus_core::{
     Checkpoint, Cluster, Config, DefaultRoute, Delegate, Error, Event, Plan, Planner, Pod, PodArgs, PodReference,
@@ -314,10 +314,7 @@ fn each_network_takes_the_next_device_of_its_resource() {
     assert_eq!(plan.delegates[4].resource_name.as_deref(), Some("intel.com/other"));
     let warnings: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 2);
-    assert!(
-        warnings[1]
-            .starts_with(r#"network "test/x": error getting devices of resource "intel.com/other": there is none"#)
-    );
+    assert!(warnings[1].starts_with(r#"network "test/x": resource "intel.com/other": no device is left"#));
     assert_eq!(
         String::from_utf8_lossy(plan.delegates[1].config.bytes()),
         r#"{"name":"a","plugins":[{"deviceID":"03:2","pciBusID":"03:2","type":"s"}]}"#
@@ -330,6 +327,53 @@ fn each_network_takes_the_next_device_of_its_resource() {
 }
 
 #[test]
+fn a_claims_device_is_what_its_driver_tells_networks_else_what_it_tells_the_runtime() {
+    let network = |cluster: FakeCluster, name: &str| {
+        cluster.with_resource(&format!("test/{name}"), r#"{"type":"s"}"#, Some("nic"))
+    };
+    let mut cluster = ["a", "b", "c", "d"].into_iter().fold(FakeCluster::default(), network);
+    cluster.claimed.push(devices("nic", &["03:2", "03:1"]));
+    let config = config(INLINE);
+    // Two containers share the claim.
+    let known = FakeDevices(vec![
+        ("claim:nic", vec!["vf-7"]),
+        ("nic", vec!["01:1"]),
+        ("claim:nic", vec!["vf-7"]),
+        ("claim:gpu", vec!["gpu-0"]),
+    ]);
+    let ids = |cluster: &FakeCluster| {
+        let planner = Planner { config: &config, cluster: Some(cluster), resources: &known };
+        let plan = planner.plan(Some(&pod("test", "a,b,c,d"))).map_err(|error| error.to_string())?;
+        let ids = plan.delegates.iter().skip(1).map(|delegate| delegate.device_id.clone().unwrap_or_default());
+        Ok::<_, String>(ids.collect::<Vec<String>>().join(" "))
+    };
+    assert_eq!(ids(&cluster).unwrap(), "01:1 03:2 03:1 vf-7");
+    cluster.claimed.clear();
+    assert_eq!(ids(&cluster).unwrap(), "01:1 vf-7  ");
+    cluster.refuses_claims = true;
+    let error = ids(&cluster).unwrap_err();
+    assert!(error.contains(r#"network "test/c": resource "nic": pod test/web-0: forbidden"#), "{error}");
+}
+
+#[test]
+fn an_unusable_device_id_is_refused_only_by_the_network_that_gets_it() {
+    let network = |cluster: FakeCluster, (name, resource)| {
+        cluster.with_resource(&format!("test/{name}"), r#"{"type":"s"}"#, Some(resource))
+    };
+    let cluster = [("a", "good"), ("b", "bad")].into_iter().fold(FakeCluster::default(), network);
+    let config = config(INLINE);
+    for id in ["", "01\n1", "\0", &"x".repeat(254)] {
+        let id: &'static str = String::from(id).leak();
+        let known = FakeDevices(vec![("good", vec!["01:1"]), ("bad", vec![id])]);
+        let planner = Planner { config: &config, cluster: Some(&cluster), resources: &known };
+        let plan = planner.plan(Some(&pod("test", "a"))).unwrap();
+        assert_eq!(plan.delegates[1].device_id.as_deref(), Some("01:1"));
+        let error = planner.plan(Some(&pod("test", "a,b"))).unwrap_err().to_string();
+        assert!(error.contains(r#"network "test/b": resource "bad": device ID "#) && error.len() < 300, "{error}");
+    }
+}
+
+#[test]
 fn a_resource_whose_devices_are_unknown_is_an_error() {
     let cluster = FakeCluster::default().with_resource("test/a", r#"{"type":"s"}"#, Some("intel.com/vf"));
     let config = config(INLINE);
@@ -339,7 +383,7 @@ fn a_resource_whose_devices_are_unknown_is_an_error() {
     assert_eq!(
         error,
         format!(
-            "Multus: [test/web-0/{UID}]: network \"test/a\": error getting devices of resource \"intel.com/vf\": error \
+            "Multus: [test/web-0/{UID}]: network \"test/a\": resource \"intel.com/vf\": error \
              reading file \"/nowhere/kubelet_internal_checkpoint\": no such file or directory"
         )
     );

@@ -9,6 +9,13 @@ use crate::{
     store::{KINDS, Key, Kind, Store},
 };
 
+/// Who asks for a certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Requester {
+    pub(crate) name: String,
+    pub(crate) groups: Vec<String>,
+}
+
 /// An HTTP status and an object.
 pub(crate) type Answer = (u16, Value);
 
@@ -16,18 +23,36 @@ pub(crate) type Answer = (u16, Value);
 pub(crate) fn kind(request: &Request) -> Result<&'static Kind, Answer> {
     let (resource, subresource) = split(&request.asked.resource);
     let kind = KINDS.iter().find(|kind| kind.resource == resource && kind.api_version == request.api_version);
-    match kind.filter(|kind| subresource.is_empty() || (subresource == "status" && kind.has_status)) {
+    let is_known = |kind: &&Kind| match subresource {
+        "" => true,
+        "status" => kind.has_status,
+        "approval" => kind.resource == "certificatesigningrequests",
+        _ => false,
+    };
+    match kind.filter(is_known) {
         Some(kind) => Ok(kind),
         None => Err(refusal(404, "", "the server could not find the requested resource")),
     }
 }
 
 /// Carries `request` out.
-pub(crate) fn answer(store: &mut Store, kind: &'static Kind, request: &Request, selector: &Selector) -> Answer {
-    act(store, kind, request, selector).unwrap_or_else(|refusal| refusal)
+pub(crate) fn answer(
+    store: &mut Store,
+    kind: &'static Kind,
+    request: &Request,
+    selector: &Selector,
+    requester: &Requester,
+) -> Answer {
+    act(store, kind, request, selector, requester).unwrap_or_else(|refusal| refusal)
 }
 
-fn act(store: &mut Store, kind: &'static Kind, request: &Request, selector: &Selector) -> Result<Answer, Answer> {
+fn act(
+    store: &mut Store,
+    kind: &'static Kind,
+    request: &Request,
+    selector: &Selector,
+    requester: &Requester,
+) -> Result<Answer, Answer> {
     let asked = &request.asked;
     let key = (kind.resource, asked.namespace.clone(), asked.name.clone());
     let (_, subresource) = split(&asked.resource);
@@ -40,7 +65,7 @@ fn act(store: &mut Store, kind: &'static Kind, request: &Request, selector: &Sel
             Ok((200, list(kind, asked.metadata_only, store.version, items)))
         }
         "get" => Ok((200, only(&*present(store, kind, &key)?))),
-        "create" => create(store, kind, key, &request.body).map(|object| (201, only(&object))),
+        "create" => create(store, kind, key, &request.body, requester).map(|object| (201, only(&object))),
         "update" => {
             let new = parse(&request.body)?;
             change(store, kind, key, subresource, new, false).map(|object| (200, only(&object)))
@@ -61,7 +86,13 @@ fn act(store: &mut Store, kind: &'static Kind, request: &Request, selector: &Sel
     }
 }
 
-fn create(store: &mut Store, kind: &'static Kind, mut key: Key, body: &[u8]) -> Result<Value, Answer> {
+fn create(
+    store: &mut Store,
+    kind: &'static Kind,
+    mut key: Key,
+    body: &[u8],
+    requester: &Requester,
+) -> Result<Value, Answer> {
     let mut object = parse(body)?;
     if object["kind"] != kind.name {
         return Err(refusal(400, "BadRequest", &format!("kind {} is not {}", object["kind"], kind.name)));
@@ -77,6 +108,10 @@ fn create(store: &mut Store, kind: &'static Kind, mut key: Key, body: &[u8]) -> 
     }
     if store.find(&key).is_some() {
         return Err(refusal(409, "AlreadyExists", &format!("{} {:?} already exists", kind.resource, key.2)));
+    }
+    if kind.resource == "certificatesigningrequests" {
+        object["spec"]["username"] = requester.name.as_str().into();
+        object["spec"]["groups"] = json!(requester.groups);
     }
     Ok(Value::clone(&store.put(key, object)))
 }
@@ -107,7 +142,9 @@ fn change(
     for field in ["uid", "creationTimestamp", "managedFields"] {
         new["metadata"][field] = old["metadata"][field].clone();
     }
-    if kind.has_status {
+    if subresource == "approval" {
+        new = approval(&old, &new)?;
+    } else if kind.has_status {
         let kept = if subresource == "status" { "spec" } else { "status" };
         match old.get(kept) {
             Some(value) => new[kept] = value.clone(),
@@ -115,6 +152,19 @@ fn change(
         }
     }
     Ok(Value::clone(&store.put(key, new)))
+}
+
+/// Only the conditions are changed, and they must not contradict themselves.
+fn approval(old: &Value, new: &Value) -> Result<Value, Answer> {
+    let conditions = new["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let has =
+        |kind: &str| conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == "True");
+    if has("Approved") && has("Denied") {
+        return Err(refusal(422, "Invalid", "Approved and Denied conditions are mutually exclusive"));
+    }
+    let mut approved = old.clone();
+    approved["status"]["conditions"] = conditions.into();
+    Ok(approved)
 }
 
 fn present(store: &Store, kind: &Kind, key: &Key) -> Result<Arc<Value>, Answer> {

@@ -56,7 +56,8 @@ pub(crate) fn serve(server: &Shared, socket: TcpStream) -> io::Result<()> {
             }
             (Ok(kind), Ok(selector)) => {
                 let answer = server.change(|state| {
-                    let answer = answer(&mut state.store, kind, &request, &selector);
+                    let requester = state.requester(&request.asked.user);
+                    let answer = answer(&mut state.store, kind, &request, &selector, &requester);
                     state.sign(&server.authority);
                     answer
                 });

@@ -4,7 +4,9 @@
 //! the `status` subresource, merge patches, conflicts, and metadata-only answers as a real server does. A test can take
 //! permissions away, make requests fail in many ways, and read what was asked.
 //!
-//! It listens on a real socket, so that a program under test may be another process: see [`ApiServer::kubeconfig`].
+//! And a [kubelet](Kubelet) double: its podresources API over gRPC.
+//!
+//! Both listen on real sockets, so that a program under test may be another process: see [`ApiServer::kubeconfig`].
 
 #![allow(
     clippy::unwrap_used,
@@ -16,10 +18,12 @@ mod answer;
 mod certificates;
 mod connection;
 mod fault;
+mod kubelet;
 mod request;
 mod server;
 mod store;
 
 pub use fault::Fault;
+pub use kubelet::{Container, Kubelet, KubeletFault};
 pub use request::Asked;
 pub use server::{ApiServer, Grant};

@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::{
-    answer::{Answer, refusal},
+    answer::{Answer, Requester, refusal},
     certificates::Authority,
     connection,
     fault::{Fault, FaultRule},
@@ -63,6 +63,10 @@ pub(crate) struct State {
     connections: BTreeMap<u64, TcpStream>,
     /// Of certificates; `None` while nobody signs.
     lifetime: Option<Duration>,
+    /// Whether somebody else approves them.
+    awaits_approval: bool,
+    /// Who comes with the token.
+    token_user: Option<Requester>,
     denied: BTreeSet<(String, String)>,
     /// The only ones that are allowed; `None` while all are.
     granted: Option<Vec<Grant>>,
@@ -196,6 +200,18 @@ impl ApiServer {
             state.lifetime = Some(lifetime);
             state.sign(&self.shared.authority);
         });
+    }
+
+    /// Signs requests for certificates from now on, once they are approved.
+    pub fn sign_approved_certificates(&self, lifetime: Duration) {
+        self.shared.change(|state| state.awaits_approval = true);
+        self.sign_certificates(lifetime);
+    }
+
+    /// Knows whoever comes with the token as this user, of these groups, in requests for certificates.
+    pub fn identify(&self, name: &str, groups: &[&str]) {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        self.shared.change(|state| state.token_user = Some(Requester { name: name.to_owned(), groups }));
     }
 
     /// Every request so far, refused and failed ones too.
@@ -346,21 +362,38 @@ impl State {
         granted.contains(&wanted)
     }
 
+    /// Who `user` is, by the certificate; without one it came with the token.
+    pub(crate) fn requester(&self, user: &str) -> Requester {
+        let of = |name: &str, groups: &[&str]| Requester {
+            name: name.to_owned(),
+            groups: groups.iter().chain(&["system:authenticated"]).map(|group| (*group).to_owned()).collect(),
+        };
+        match (&self.token_user, user) {
+            (Some(known), "") => known.clone(),
+            (None, "") => of("system:serviceaccount:kube-system:multus", &["system:serviceaccounts"]),
+            (_, user) => of(user, &["system:multus"]),
+        }
+    }
+
     /// Signs what waits for it.
     pub(crate) fn sign(&mut self, authority: &Authority) {
         let Some(lifetime) = self.lifetime else {
             return;
         };
         for waiting in self.store.list("certificatesigningrequests", "") {
-            if waiting.get("status").is_some() {
+            let (status, approved) = (&waiting["status"], json!([{ "type": "Approved", "status": "True" }]));
+            let is_ready = match self.awaits_approval {
+                true => status["conditions"][0]["type"] == "Approved" && status["certificate"].is_null(),
+                false => status.is_null(),
+            };
+            if !is_ready {
                 continue;
             }
+            let conditions = if self.awaits_approval { status["conditions"].clone() } else { approved };
+            let certificate = authority.sign(waiting["spec"]["request"].as_str().unwrap_or_default(), lifetime);
             let mut signed = Value::clone(&waiting);
-            let certificate = authority.sign(signed["spec"]["request"].as_str().unwrap_or_default(), lifetime);
             signed["status"] = match certificate {
-                Some(certificate) => json!({
-                    "conditions": [{ "type": "Approved", "status": "True" }], "certificate": certificate,
-                }),
+                Some(certificate) => json!({ "conditions": conditions, "certificate": certificate }),
                 None => json!({ "conditions": [{ "type": "Failed", "status": "True", "message": "malformed" }] }),
             };
             let name = waiting["metadata"]["name"].as_str().unwrap().to_owned();

@@ -15,7 +15,7 @@ pub(crate) struct Kind {
 }
 
 /// The kinds that exist.
-pub(crate) const KINDS: [Kind; 4] = [
+pub(crate) const KINDS: [Kind; 6] = [
     Kind { resource: "pods", api_version: "v1", name: "Pod", has_status: true },
     Kind { resource: "events", api_version: "v1", name: "Event", has_status: false },
     Kind {
@@ -30,6 +30,8 @@ pub(crate) const KINDS: [Kind; 4] = [
         name: "CertificateSigningRequest",
         has_status: true,
     },
+    Kind { resource: "resourceclaims", api_version: "resource.k8s.io/v1", name: "ResourceClaim", has_status: true },
+    Kind { resource: "resourceslices", api_version: "resource.k8s.io/v1", name: "ResourceSlice", has_status: false },
 ];
 
 /// Resource, namespace and name.

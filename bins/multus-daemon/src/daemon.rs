@@ -11,7 +11,7 @@ use macvlan::Macvlan;
 use multus_cni::{Builtin, Environment, Registry};
 use multus_core::{
     Multus,
-    kubernetes::{Access, ApiCluster, Limits, NodeCertificate, Reporter},
+    kubernetes::{Access, ApiCluster, Kubelet, Limits, NodeCertificate, Reporter},
 };
 use multus_shim::Spool;
 use thin_entrypoint::Keeper;
@@ -71,6 +71,7 @@ async fn serve(
     let (metrics, host_local) = (Metrics::default(), WatchedHostLocal::default());
     let multus =
         multus(&environment, access.as_ref(), certificate, &host_local)?.with_observer(Arc::new(metrics.clone()));
+    let multus = multus.with_resources(Arc::new(Kubelet::new(&options.root)));
     let surroundings = Arc::new(Surroundings::new(options.overrides(), &options.content, environment, &options.root));
     let operations = Operations::new(options.operations);
     let executor = Executor::new(Arc::new(multus.clone()), operations.clone(), metrics.clone());

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use multus_core::{
-    Cluster, ClusterError, Event, NetworkAttachmentDefinition, Pod, PodReference,
+    Cluster, ClusterError, Event, NetworkAttachmentDefinition, Pod, PodReference, ResourceDevices,
     kubernetes::{self, Access, ApiCluster, Limits, Reporter},
 };
 
@@ -48,6 +48,10 @@ impl Cluster for LazyCluster {
 
     fn network(&self, namespace: &str, name: &str) -> Result<Option<NetworkAttachmentDefinition>, ClusterError> {
         self.connected()?.network(namespace, name)
+    }
+
+    fn claimed_devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, ClusterError> {
+        self.connected()?.claimed_devices(pod)
     }
 
     fn set_network_status(&self, pod: &PodReference, status: &str) -> Result<(), ClusterError> {

@@ -9,7 +9,7 @@ use std::{
 use multus_cni::{Attachment, Environment, Error, Invocation, Pending, Plugin, Registry};
 use multus_core::{
     Cluster, Config, LogConfig, Multus,
-    kubernetes::{Access, Reporter},
+    kubernetes::{Access, Kubelet, Reporter},
 };
 
 use multus_log::{Level, Log, Rotation};
@@ -32,7 +32,8 @@ impl Thin {
         let service = (text("KUBERNETES_SERVICE_HOST"), text("KUBERNETES_SERVICE_PORT"));
         let reporter = Reporter { component: "multus".to_owned(), node: text("MULTUS_NODE_NAME"), now };
         let found = Arc::clone(&cluster);
-        let multus = Multus::new(plugins).with_access(move |config| {
+        let kubelet = Arc::new(Kubelet::new(Path::new("/")));
+        let multus = Multus::new(plugins).with_resources(kubelet).with_access(move |config| {
             log(&config.log, now).install();
             let cluster = find(config, &service, &reporter).map(Arc::new);
             if let Some(cluster) = &cluster {

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Access, Error, Limits, Reporter,
+    Access, Error, Limits, Reporter, claims,
     client::Client,
     copies::{self, Copies},
     error::chain,
@@ -26,7 +26,7 @@ use super::{
     network_status,
     objects::{self, DefinitionObject, Object, PodObject},
 };
-use crate::{Cluster, ClusterError, Event, NetworkAttachmentDefinition, Pod, PodReference};
+use crate::{Cluster, ClusterError, Event, NetworkAttachmentDefinition, Pod, PodReference, ResourceDevices};
 
 /// The [`Cluster`] behind an API server. Its methods block, and must not be called on a runtime's own threads.
 pub struct ApiCluster {
@@ -163,6 +163,10 @@ impl Cluster for ApiCluster {
                 name,
             )),
         }
+    }
+
+    fn claimed_devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, ClusterError> {
+        self.executor.run(claims::devices(&self.client, pod))
     }
 
     fn set_network_status(&self, pod: &PodReference, status: &str) -> Result<(), ClusterError> {

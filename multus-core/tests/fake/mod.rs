@@ -13,6 +13,9 @@ use multus_core::{
 pub(crate) struct FakeCluster {
     pods: Vec<Pod>,
     networks: Vec<NetworkAttachmentDefinition>,
+    /// By resource claims.
+    pub(crate) claimed: Vec<ResourceDevices>,
+    pub(crate) refuses_claims: bool,
     is_down: bool,
     refuses_statuses: bool,
     /// Events as `kubectl` shows them: type, reason and message.
@@ -75,6 +78,14 @@ impl Cluster for FakeCluster {
         Ok(self.networks.iter().find(is_wanted).cloned())
     }
 
+    fn claimed_devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, ClusterError> {
+        let attempt = format!("pod {}/{}", pod.namespace, pod.name);
+        match self.refuses_claims {
+            true => Err(ClusterError { attempt, source: "forbidden".into() }),
+            false => Ok(self.claimed.clone()),
+        }
+    }
+
     fn set_network_status(&self, pod: &PodReference, status: &str) -> Result<(), ClusterError> {
         let attempt = format!("patch pod {}/{}", pod.namespace, pod.name);
         if self.refuses_statuses {
@@ -91,16 +102,18 @@ impl Cluster for FakeCluster {
     }
 }
 
-/// The devices of every pod: the resource and the IDs, container by container.
+/// The devices of every pod: the resource and the IDs, container by container. A resource that begins with `claim:` is one.
 #[derive(Debug, Default)]
 pub(crate) struct FakeDevices(pub(crate) Vec<(&'static str, Vec<&'static str>)>);
 
+pub(crate) fn devices(resource: &str, ids: &[&str]) -> ResourceDevices {
+    let is_claim = resource.starts_with("claim:");
+    let resource = resource.trim_start_matches("claim:").to_owned();
+    ResourceDevices { resource, ids: ids.iter().map(|id| (*id).to_owned()).collect(), is_claim }
+}
+
 impl PodResources for FakeDevices {
     fn devices(&self, _: &PodReference) -> Result<Vec<ResourceDevices>, String> {
-        let devices = self.0.iter().map(|(resource, ids)| ResourceDevices {
-            resource: (*resource).to_owned(),
-            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
-        });
-        Ok(devices.collect())
+        Ok(self.0.iter().map(|(resource, ids)| devices(resource, ids)).collect())
     }
 }

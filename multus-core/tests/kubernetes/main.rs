@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and says where")]
 
+mod claims;
 mod copies;
 mod events;
+mod kubelet;
 mod network_status;
 mod node_certificate;
 mod requests;

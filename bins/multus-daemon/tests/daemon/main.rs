@@ -13,21 +13,28 @@ mod node;
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixStream,
+    },
+    path::Path,
     process::{Command, ExitCode},
     thread,
     time::Duration,
 };
 
 use multus_cni::Error;
+use multus_core::kubernetes;
 use nix::sys::signal::Signal;
 use node::{Node, PROGRAM, head, wait};
 use serde_json::{Value, json};
 use testkit::{Lab, Netns, run};
+use testkit_kubernetes::{Container, Kubelet, KubeletFault};
 
 fn main() -> ExitCode {
     run(&[
         ("a_pod_gets_its_networks_and_their_status", a_pod_gets_its_networks_and_their_status),
+        ("networks_get_the_devices_that_the_kubelet_allocated", networks_get_the_devices_that_the_kubelet_allocated),
         ("requests_and_answers_are_upstreams", requests_and_answers_are_upstreams),
         ("a_network_is_plugged_into_a_pod_that_runs", a_network_is_plugged_into_a_pod_that_runs),
         ("what_is_plugged_in_goes_with_the_pod", what_is_plugged_in_goes_with_the_pod),
@@ -80,6 +87,37 @@ fn a_pod_gets_its_networks_and_their_status(lab: &Lab) {
     node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
     node.del(&sandbox).unwrap();
+}
+
+fn networks_get_the_devices_that_the_kubelet_allocated(lab: &Lab) {
+    // The host's root as the daemon's container sees it.
+    let root = lab.path("root");
+    fs::create_dir(&root).unwrap();
+    let directory = fs::canonicalize(lab.path("")).unwrap();
+    let top = directory.components().nth(1).unwrap();
+    symlink(Path::new("/").join(top), root.join(top)).unwrap();
+    let socket = root.join(kubernetes::Kubelet::SOCKET.trim_start_matches('/'));
+    let mut kubelet = Kubelet::start(&socket);
+    kubelet.put("test", "web-0", vec![Container::with("intel.com/vf", &["0000:03:00.2", "0000:03:00.1"])]);
+    let mut node = Node::without_daemon(lab, json!({"chrootDir": root}));
+    let mut network = node.api.object("network-attachment-definitions", "test", "macvlan-conf").unwrap();
+    network["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/resourceName": "intel.com/vf"});
+    node.api.put(network);
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf,macvlan-conf");
+    node.add(&sandbox).unwrap();
+    let remembered = fs::read_to_string(lab.path("multus").join("web-0")).unwrap();
+    let place = |id| remembered.find(&format!("\"deviceID\":\"{id}\"")).unwrap_or_else(|| panic!("{id}: {remembered}"));
+    assert!(place("0000:03:00.1") < place("0000:03:00.2"), "{remembered}");
+    assert_eq!(kubelet.lists(), 1);
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+    kubelet.fail(KubeletFault::Status(7, "not for you"));
+    let error = node.add(&sandbox).unwrap_err().to_string();
+    assert!(error.starts_with("Multus: [test/web-0/uid-web-0]: network \"test/macvlan-conf\": resource"), "{error}");
+    assert!(error.ends_with(&format!("kubelet socket {socket:?}: \"not for you\", PermissionDenied")), "{error}");
+    node.is_empty(&[&sandbox]);
+    kubelet.stop(false);
 }
 
 fn requests_and_answers_are_upstreams(lab: &Lab) {
@@ -433,7 +471,7 @@ fn the_socket_is_its_owners(lab: &Lab) {
     fs::create_dir(lab.path("run")).unwrap();
     drop(std::os::unix::net::UnixListener::bind(node.socket()).unwrap());
     node.start();
-    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&lab.path("run")), mode(&node.socket())), (0o700, 0o600));
 }
 
