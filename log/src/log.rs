@@ -11,7 +11,7 @@ use crate::{Level, LogFile, timestamp::Timestamp};
 /// A program's log. What is wrong with it is said on standard error, and stops nobody.
 #[derive(Debug)]
 pub struct Log {
-    program: &'static str,
+    pub(crate) program: &'static str,
     pub(crate) level: Level,
     file: Option<LogFile>,
     to_stderr: bool,

@@ -16,22 +16,28 @@ const TARGETS: [&str; 4] = ["multus", "macvlan", "host_local", "thin_entrypoint"
 impl Log {
     /// From now on, what the libraries of this project tell goes here, too. Only the first one of a process counts.
     pub fn install(self) {
-        let _already = tracing::subscriber::set_global_default(Installed(self));
+        let target = self.program.replace('-', "_");
+        let _already = tracing::subscriber::set_global_default(Installed { log: self, target });
     }
 }
 
-struct Installed(Log);
+struct Installed {
+    log: Log,
+    /// The program's own.
+    target: String,
+}
 
 impl Subscriber for Installed {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let is_ours = TARGETS.iter().any(|target| metadata.target().starts_with(target));
-        is_ours && metadata.is_event() && level(*metadata.level()) <= self.0.level
+        let is_ours = TARGETS.iter().any(|target| metadata.target().starts_with(target))
+            || metadata.target().starts_with(&self.target);
+        is_ours && metadata.is_event() && level(*metadata.level()) <= self.log.level
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut text = Text::default();
         event.record(&mut text);
-        self.0.write(level(*event.metadata().level()), &(text.message + &text.fields));
+        self.log.write(level(*event.metadata().level()), &(text.message + &text.fields));
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

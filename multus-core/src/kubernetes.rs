@@ -8,6 +8,8 @@
 //! With a [`NodeCertificate`] each node has credentials of its own, that are renewed: after
 //! [`renew`](NodeCertificate::renew), [`reconnect`](ApiCluster::reconnect) with its [`access`](NodeCertificate::access).
 //!
+//! [`CertificateApprover`] decides by [`CertificateRequest::verdict`] who gets one.
+//!
 //! [`Kubelet`] is the [`PodResources`](crate::PodResources) of a real kubelet.
 //!
 //! Programs that link this choose the version of the API: one of `k8s-openapi`'s version features, `earliest` for all servers
@@ -15,6 +17,8 @@
 
 mod access;
 mod api_cluster;
+mod certificate_approver;
+mod certificate_request;
 mod claims;
 mod client;
 mod copies;
@@ -29,6 +33,8 @@ mod shared_answer;
 
 pub use access::Access;
 pub use api_cluster::ApiCluster;
+pub use certificate_approver::CertificateApprover;
+pub use certificate_request::{CertificateRequest, Verdict};
 pub use client::Limits;
 pub use error::Error;
 pub use events::Reporter;

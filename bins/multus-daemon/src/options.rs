@@ -9,7 +9,7 @@ use std::{
 };
 
 use multus_cni::{Document, FieldError, Object, RawObject, os_error_text};
-use multus_core::LogConfig;
+use multus_core::{LogConfig, kubernetes::NodeCertificate};
 use serde_json::value::RawValue;
 use thin_entrypoint::Keeper;
 
@@ -152,22 +152,7 @@ fn node_certificate(object: &Object<'_>) -> Result<NodeCertificateOptions, Field
     Ok(NodeCertificateOptions {
         bootstrap: path("bootstrapKubeconfig")?,
         directory: path("certDir")?,
-        duration: duration(text).ok_or_else(malformed)?,
-    })
-}
-
-/// As Go writes it, in whole hours, minutes and seconds.
-fn duration(text: &str) -> Option<Duration> {
-    text.split_inclusive(['h', 'm', 's']).try_fold(Duration::ZERO, |sum, part| {
-        let (number, unit) = part.split_at_checked(part.len().checked_sub(1)?)?;
-        let seconds = match unit {
-            "h" => 3600,
-            "m" => 60,
-            "s" => 1,
-            _ => return None,
-        };
-        let seconds = number.parse::<u64>().ok()?.checked_mul(seconds)?;
-        sum.checked_add(Duration::from_secs(seconds))
+        duration: NodeCertificate::parse_duration(text).ok_or_else(malformed)?,
     })
 }
 

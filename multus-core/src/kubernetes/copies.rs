@@ -53,8 +53,28 @@ impl<T: Clone> Copies<T> {
         let _closed = self.state.subscribe().wait_for(|state| state.is_current).await.is_err();
     }
 
+    /// Those that are `wanted`; they may be outdated while the watch does not stand.
+    pub(super) fn all(&self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        self.state.borrow().objects.values().filter(|object| wanted(object)).cloned().collect()
+    }
+
+    /// What happens from now on.
+    pub(super) fn changes(&self) -> Changes<T> {
+        Changes(self.state.subscribe())
+    }
+
     fn change(&self, change: impl FnOnce(&mut State<T>)) {
         self.state.send_modify(change);
+    }
+}
+
+/// Tells that something has changed.
+pub(super) struct Changes<T>(watch::Receiver<State<T>>);
+
+impl<T> Changes<T> {
+    /// Waits for a change since the last call.
+    pub(super) async fn next(&mut self) {
+        let _closed = self.0.changed().await;
     }
 }
 

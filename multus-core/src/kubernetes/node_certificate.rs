@@ -49,6 +49,22 @@ impl NodeCertificate {
         Ok(Self { bootstrap, directory, node: node.to_owned(), duration })
     }
 
+    /// A duration as Go writes it, in whole hours, minutes and seconds, such as `10m` or `1h30m`.
+    #[must_use]
+    pub fn parse_duration(text: &str) -> Option<Duration> {
+        text.split_inclusive(['h', 'm', 's']).try_fold(Duration::ZERO, |sum, part| {
+            let (number, unit) = part.split_at_checked(part.len().checked_sub(1)?)?;
+            let seconds = match unit {
+                "h" => 3600,
+                "m" => 60,
+                "s" => 1,
+                _ => return None,
+            };
+            let seconds = number.parse::<u64>().ok()?.checked_mul(seconds)?;
+            sum.checked_add(Duration::from_secs(seconds))
+        })
+    }
+
     /// When the certificate should be renewed: after four fifths of its time. `None` when there is none that is valid at `now`.
     ///
     /// # Errors

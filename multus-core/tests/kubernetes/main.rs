@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, and says where")]
 
+mod certificate_request;
 mod claims;
 mod copies;
 mod events;

@@ -522,13 +522,13 @@ fn programs_are_installed_and_taken_away(lab: &Lab) {
         fs::write(source.join(name), name).unwrap();
     }
     let installer = lab.path("install_multus");
-    std::os::unix::fs::symlink(PROGRAM, &installer).unwrap();
+    symlink(PROGRAM, &installer).unwrap();
     let there = || {
         let mut names: Vec<_> = fs::read_dir(&bin).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     };
-    let run = |program: &std::path::Path, arguments: &[&str]| {
+    let run = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).arg("-d").arg(&bin).output().unwrap();
         assert_eq!(output.stderr, b"", "{output:?}");
         assert!(output.status.success());
