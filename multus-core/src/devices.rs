@@ -24,12 +24,13 @@ pub trait PodResources: Send + Sync {
     fn devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, String>;
 }
 
-/// Which devices of a pod its networks have not taken yet. Whoever knows of them is asked when the first one is needed.
+/// Which devices of a pod its networks have not taken yet. Whoever knows of them is asked once, when
+/// the first one is needed.
 pub(crate) struct Allocations<'a> {
     resources: &'a dyn PodResources,
     cluster: Option<&'a dyn Cluster>,
     pod: &'a PodReference,
-    allocated: Option<Allocated>,
+    allocated: Option<Result<Allocated, String>>,
     claimed: Option<Result<Left, String>>,
 }
 
@@ -61,14 +62,12 @@ impl<'a> Allocations<'a> {
     /// Device plugins' first. Of a claim's device, what the API says is what a network plugin understands; what the kubelet
     /// says is for clusters whose API does not know.
     fn find(&mut self, resource: &str) -> Result<Option<String>, String> {
-        let allocated = match &mut self.allocated {
-            Some(allocated) => allocated,
-            unknown => unknown.insert(Allocated::new(self.resources.devices(self.pod)?)),
-        };
+        let (resources, cluster, pod) = (self.resources, self.cluster, self.pod);
+        let allocated = self.allocated.get_or_insert_with(|| resources.devices(pod).map(Allocated::new));
+        let allocated = allocated.as_mut().map_err(|problem| problem.clone())?;
         if let Some(id) = allocated.devices.take(resource) {
             return Ok(Some(id));
         }
-        let (cluster, pod) = (self.cluster, self.pod);
         let claimed = self.claimed.get_or_insert_with(|| match cluster.map(|cluster| cluster.claimed_devices(pod)) {
             Some(claimed) => claimed.map(Left::new).map_err(|error| error.to_string()),
             None => Ok(Left::default()),

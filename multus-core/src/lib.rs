@@ -5,7 +5,7 @@
 //!   [`HotPlug`] attaches one network to a pod that runs.
 //! * [`Config`]: the configuration of type `multus`; [`PodArgs`]: what the runtime says of the pod in `CNI_ARGS`.
 //! * [`Cluster`]: what is asked of Kubernetes, and [`PodResources`] of its kubelet; implemented elsewhere.
-//!   With the feature `kubernetes`, the module of that name has the cluster behind an API server.
+//!   With the feature `kubernetes`, the module of that name has the cluster behind an API server, and the kubelet.
 //! * [`parse_networks`] and [`parse_default_network`]: the pod's annotations, as [`NetworkSelection`]s.
 //! * [`Planner`]: resolves every reference to a configuration, and prepares it; the outcome is a [`Plan`] of
 //!   [`Delegate`]s, plain data in the order of their attachment.

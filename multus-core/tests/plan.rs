@@ -4,13 +4,18 @@
 
 mod fake;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use fake::{FakeCluster, FakeDevices, devices};
 use multus_cni::{Attachment, AttachmentRequest, Command};
 use multus_core::{
     Checkpoint, Cluster, Config, DefaultRoute, Delegate, Error, Event, Plan, Planner, Pod, PodArgs, PodReference,
-    RuntimeConfig, Sandbox,
+    PodResources, ResourceDevices, RuntimeConfig, Sandbox,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -387,6 +392,27 @@ fn a_resource_whose_devices_are_unknown_is_an_error() {
              reading file \"/nowhere/kubelet_internal_checkpoint\": no such file or directory"
         )
     );
+}
+
+#[test]
+fn a_kubelet_that_fails_is_asked_once_also_where_its_devices_do_not_matter() {
+    struct Failing(AtomicUsize);
+    impl PodResources for Failing {
+        fn devices(&self, _: &PodReference) -> Result<Vec<ResourceDevices>, String> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err("no answer".to_owned())
+        }
+    }
+    let cluster = FakeCluster::default().with_resource("test/a", r#"{"type":"s"}"#, Some("r")).with_resource(
+        "test/b",
+        r#"{"type":"s"}"#,
+        Some("other"),
+    );
+    let (config, kubelet) = (config(INLINE), Failing(AtomicUsize::new(0)));
+    let planner = Planner { config: &config, cluster: Some(&cluster), resources: &kubelet };
+    let plan = planner.plan_deletion(&pod("test", "a,b,a")).unwrap();
+    assert_eq!((plan.delegates.len(), plan.warnings.len()), (4, 3));
+    assert_eq!(kubelet.0.into_inner(), 1);
 }
 
 #[test]

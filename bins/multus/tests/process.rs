@@ -10,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use multus_core::kubernetes;
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use testkit::{Call, Lab, Netns, Reply, go_plugins, run_when};
-use testkit_kubernetes::{ApiServer, Fault};
+use testkit_kubernetes::{ApiServer, Container, Fault, Kubelet, KubeletFault};
 use thin_entrypoint::{Kubeconfig, Master, Template, Thin};
 
 const MULTUS: &str = env!("CARGO_BIN_EXE_multus");
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         ("inline_delegates_need_no_cluster", inline_delegates_need_no_cluster),
         ("built_in_plugins_can_be_turned_off", built_in_plugins_can_be_turned_off),
         ("the_walkthrough", the_walkthrough),
+        ("devices_are_the_kubelets_and_those_of_claims", devices_are_the_kubelets_and_those_of_claims),
         ("a_pod_that_is_not_there_gets_nothing", a_pod_that_is_not_there_gets_nothing),
         ("an_api_server_that_is_away_is_an_error_in_time", an_api_server_that_is_away_is_an_error_in_time),
         ("an_api_server_that_is_silent_is_an_error_in_time", an_api_server_that_is_silent_is_an_error_in_time),
@@ -122,6 +125,53 @@ fn the_walkthrough(lab: &Lab) {
     server.delete("pods", "test", "web-0");
     server.stop();
     node.call("DEL", &sandbox, &config).succeeded();
+    node.is_empty(&sandbox);
+}
+
+fn devices_are_the_kubelets_and_those_of_claims(lab: &Lab) {
+    // In a mount namespace of this test's own.
+    mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let kubelet = Kubelet::start(Path::new(kubernetes::Kubelet::SOCKET));
+    kubelet.put("test", "web-0", vec![Container::with("example.com/nic", &["0000:03:00.1"])]);
+    let node = Node::new(lab);
+    let server = node.server();
+    let mut network = server.object("network-attachment-definitions", "test", "macvlan-conf").unwrap();
+    network["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/resourceName": "example.com/nic"});
+    server.put(network);
+    let mut pod = server.object("pods", "test", "web-0").unwrap();
+    pod["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/networks": "macvlan-conf,macvlan-conf"});
+    pod["spec"]["resourceClaims"] = json!([{"name": "nic", "resourceClaimName": "nic"}]);
+    server.put(pod);
+    let allocation = json!({"devices": {"results": [{"driver": "nic.example.com", "pool": "p", "device": "vf-2"}]}});
+    server.put(json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"namespace": "test", "name": "nic"},
+        "status": {"allocation": allocation},
+    }));
+    let attributes = json!({
+        "k8s.cni.cncf.io/resourceName": {"string": "example.com/nic"},
+        "k8s.cni.cncf.io/deviceID": {"string": "0000:03:00.2"},
+    });
+    server.put(json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"},
+        "spec": {
+            "nodeName": "node-1", "driver": "nic.example.com", "pool": {"name": "p", "generation": 1},
+            "devices": [{"name": "vf-2", "attributes": attributes}],
+        },
+    }));
+    let sandbox = lab.container("c1");
+    let config = node.config_with_cluster(&server);
+    node.call("ADD", &sandbox, &config).succeeded();
+    let remembered = fs::read_to_string(lab.path("multus").join("c1")).unwrap();
+    for id in ["0000:03:00.1", "0000:03:00.2"] {
+        assert!(remembered.contains(&format!("\"deviceID\":\"{id}\"")), "{id}: {remembered}");
+    }
+    node.call("DEL", &sandbox, &config).succeeded();
+    node.is_empty(&sandbox);
+    kubelet.fail(KubeletFault::Status(7, "not for you"));
+    let (_, message, _) = node.call("ADD", &sandbox, &config).error();
+    let expected =
+        "Multus: [test/web-0/uid-1]: network \"test/macvlan-conf\": resource \"example.com/nic\": kubelet socket";
+    assert!(message.starts_with(expected) && message.contains("not for you"), "{message}");
     node.is_empty(&sandbox);
 }
 

@@ -52,8 +52,11 @@ impl Kubelet {
 impl PodResources for Kubelet {
     fn devices(&self, pod: &PodReference) -> Result<Vec<ResourceDevices>, String> {
         let Some(socket) = self.find(Self::SOCKET) else {
-            let checkpoint = self.find(Checkpoint::FILE).map_or_else(Checkpoint::default, Checkpoint::new);
-            return checkpoint.devices(pod);
+            let checkpoint = self.find(Checkpoint::FILE).ok_or_else(|| {
+                let (socket, checkpoint) = (Self::SOCKET, Checkpoint::FILE);
+                format!("the kubelet has neither {socket:?} nor {checkpoint:?}; is /var/lib/kubelet mounted here?")
+            })?;
+            return Checkpoint::new(checkpoint).devices(pod);
         };
         let ask = || pod_resources::list(&socket, self.limit / 2).map(Arc::new);
         let pods = self.answers.ask(ask).map_err(|problem| format!("kubelet socket {socket:?}: {problem}"))?;

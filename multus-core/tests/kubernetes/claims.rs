@@ -98,7 +98,7 @@ fn all_requests_share_one_deadline() {
     let begun = Instant::now();
     let error = cluster.claimed_devices(&web("nginx-0", UID)).unwrap_err().to_string();
     assert!(error.starts_with("resourceclaim web/") && error.contains("did not answer"), "{error}");
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
 
 #[test]

