@@ -61,6 +61,35 @@ pub(crate) fn a_certificate_needs_all_of_its_role_and_nothing_else(lab: &Lab) {
     });
 }
 
+pub(crate) fn resource_claims_need_all_of_their_role_and_nothing_else(lab: &Lab) {
+    lab.host.within(|| {
+        let (server, granted) = server("deploy/components/dynamic-resources/cluster-role.yaml");
+        let template = json!([{"name": "nic", "resourceClaimTemplateName": "nic"}]);
+        let pod = Grant { verb: "get".to_owned(), group: String::new(), resource: "pods".to_owned() };
+        server.grant_only(granted.iter().chain([&pod]).cloned().collect());
+        server.put(json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "node1", "resourceClaims": template},
+            "metadata": {"namespace": "web", "name": "web-0", "uid": "uid-web-0"},
+            "status": {"resourceClaimStatuses": [{"name": "nic", "resourceClaimName": "web-0-nic"}]},
+        }));
+        let result = json!({"request": "nic", "driver": "nics.example.com", "pool": "node1", "device": "vf0"});
+        server.put(json!({
+            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+            "metadata": {"namespace": "web", "name": "web-0-nic"},
+            "status": {"allocation": {"devices": {"results": [result]}}},
+        }));
+        let cluster = ApiCluster::new(&access(lab, &server), Limits::default(), reporter()).unwrap();
+        let reference =
+            PodReference { namespace: "web".to_owned(), name: "web-0".to_owned(), uid: "uid-web-0".to_owned() };
+        // That there is no slice with the device may be an error; what counts is what was asked.
+        let _no_such_device = cluster.claimed_devices(&reference);
+        let mut used = used(&server);
+        assert!(used.remove(&pod));
+        assert_eq!(used, granted);
+        server.stop();
+    });
+}
+
 pub(crate) fn a_pod_gets_its_networks_under_the_role(lab: &Lab) {
     let mut node = Node::without_daemon(lab, json!({}));
     node.api.grant_only(grants("deploy/thick/cluster-role.yaml").into_iter().collect());

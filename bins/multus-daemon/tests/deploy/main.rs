@@ -47,6 +47,9 @@ fn main() -> ExitCode {
         ("the_thin_program_needs_all_of_its_role_and_nothing_else", |lab| {
             access::the_thin_program_needs_all_of_its_role_and_nothing_else(lab);
         }),
+        ("resource_claims_need_all_of_their_role_and_nothing_else", |lab| {
+            access::resource_claims_need_all_of_their_role_and_nothing_else(lab);
+        }),
         ("a_certificate_needs_all_of_its_role_and_nothing_else", |lab| {
             access::a_certificate_needs_all_of_its_role_and_nothing_else(lab);
         }),
