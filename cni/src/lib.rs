@@ -47,6 +47,7 @@ mod result_cache;
 mod serve;
 mod success;
 mod version;
+mod whole_file;
 mod wire;
 
 pub use args::Args;
@@ -71,3 +72,4 @@ pub use result_cache::{CachedAttachment, ResultCache};
 pub use serve::{About, print_errors_on_panic, serve, unbuffered_stdout};
 pub use success::{Dns, Interface, IpConfig, Route, Success};
 pub use version::Version;
+pub use whole_file::WholeFile;

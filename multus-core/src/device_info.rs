@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use multus_cni::{AttachmentId, Document};
+use multus_cni::{AttachmentId, Document, WholeFile};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::{Error, atomic_file, error::malformed};
+use crate::{Error, error::malformed};
 
 /// The directory of device-info files: device plugins write theirs in `dp`, network plugins in `cni`.
 #[derive(Clone, Debug)]
@@ -37,11 +37,15 @@ impl DeviceInfoFiles {
     pub fn copy(&self, resource: &str, device: &str, network: &str, attachment: &AttachmentId) -> Result<(), Error> {
         let name = format!("{resource}-{device}-device.json").replace('/', "-");
         let from = self.directory.join("dp").join(name);
-        let Some(content) = atomic_file::read(&from).map_err(Error::io("reading file", &from))? else {
+        let Some(content) = WholeFile::new(&from).read().map_err(Error::io("reading file", &from))? else {
             return Ok(());
         };
         let to = self.path(network, attachment);
-        atomic_file::replace(&to, &content, 0o444, 0o755).map_err(Error::io("writing file", to))
+        WholeFile::new(&to)
+            .with_mode(0o444)
+            .in_directory(0o755)
+            .replace(&content)
+            .map_err(Error::io("writing file", to))
     }
 
     /// What the file for an attachment to `network` says; `None` when there is none.
@@ -50,7 +54,7 @@ impl DeviceInfoFiles {
     /// [`Error::Io`], and [`Error::File`] for a file that is no device information.
     pub fn read(&self, network: &str, attachment: &AttachmentId) -> Result<Option<DeviceInfo>, Error> {
         let path = self.path(network, attachment);
-        let content = atomic_file::read(&path).map_err(Error::io("reading file", &path))?;
+        let content = WholeFile::new(&path).read().map_err(Error::io("reading file", &path))?;
         let of_file = |error| Error::File { path: path.clone(), source: Box::new(error) };
         content.map(|content| DeviceInfo::parse(&content).map_err(of_file)).transpose()
     }
@@ -61,7 +65,7 @@ impl DeviceInfoFiles {
     /// [`Error::Io`].
     pub fn remove(&self, network: &str, attachment: &AttachmentId) -> Result<(), Error> {
         let path = self.path(network, attachment);
-        atomic_file::remove(&path).map_err(Error::io("removing file", path))
+        WholeFile::new(&path).remove().map(drop).map_err(Error::io("removing file", path))
     }
 
     fn path(&self, network: &str, attachment: &AttachmentId) -> PathBuf {

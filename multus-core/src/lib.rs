@@ -27,7 +27,6 @@
 //! ```
 
 mod annotation;
-mod atomic_file;
 mod attached;
 mod checkpoint;
 mod cluster;

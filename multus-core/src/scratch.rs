@@ -7,12 +7,12 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use multus_cni::{ContainerId, Document, FieldError, Item, Object, RawObject, parse_ip};
+use multus_cni::{ContainerId, Document, FieldError, Item, Object, RawObject, WholeFile, parse_ip};
 use serde::Serialize;
 
 use crate::{
-    Bandwidth, DefaultRoute, DefaultRoutes, Delegate, Error, InterfaceRequest, PortMapping, atomic_file,
-    error::malformed, network_config,
+    Bandwidth, DefaultRoute, DefaultRoutes, Delegate, Error, InterfaceRequest, PortMapping, error::malformed,
+    network_config,
 };
 
 /// The scratch cache: a directory with a file for each sandbox, named by its container ID.
@@ -36,7 +36,7 @@ impl Scratch {
         let path = self.path(container);
         let entries: Vec<Entry<'_>> = delegates.iter().map(Entry::new).collect();
         let written = serde_json::to_vec(&entries).map_err(io::Error::from);
-        let written = written.and_then(|bytes| atomic_file::replace(&path, &bytes, 0o600, 0o700));
+        let written = written.and_then(|bytes| WholeFile::new(&path).in_directory(0o700).durable().replace(&bytes));
         written.map_err(Error::io("writing file", path))
     }
 
@@ -46,7 +46,7 @@ impl Scratch {
     /// [`Error::Io`], and [`Error::File`] when the file is malformed.
     pub fn load(&self, container: &ContainerId) -> Result<Option<Vec<Delegate>>, Error> {
         let path = self.path(container);
-        let Some(bytes) = atomic_file::read(&path).map_err(Error::io("reading file", &path))? else {
+        let Some(bytes) = WholeFile::new(&path).read().map_err(Error::io("reading file", &path))? else {
             return Ok(None);
         };
         let malformed = |error| Error::File { path, source: Box::new(error) };
@@ -59,7 +59,7 @@ impl Scratch {
     /// [`Error::Io`]. That nothing was remembered is none.
     pub fn remove(&self, container: &ContainerId) -> Result<(), Error> {
         let path = self.path(container);
-        atomic_file::remove(&path).map_err(Error::io("removing file", path))
+        WholeFile::new(&path).remove().map(drop).map_err(Error::io("removing file", path))
     }
 
     /// The sandboxes that are remembered, in no order.

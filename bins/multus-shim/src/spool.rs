@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
@@ -17,6 +17,8 @@ use std::{
 };
 
 use multus_cni::os_error_text;
+
+use multus_cni::WholeFile;
 
 use crate::Request;
 
@@ -177,19 +179,10 @@ impl Spool {
         length == u64::try_from(content.len()).ok() && fs::read(&path).is_ok_and(|bytes| bytes == content)
     }
 
-    /// The temporary has one name for all writers, so that one that was killed leaves no more than the next one replaces.
+    /// A killed writer leaves a file that the next one replaces, since its entry is the next one's.
     fn write(&self, entry: Entry, content: &[u8]) -> Result<(), SpoolError> {
-        let (temporary, path) = (self.directory.join(".new"), self.path(entry));
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(failed("cannot write", &path)).inspect_err(|_| {
-            // Or the next one does.
-            let _left = fs::remove_file(&temporary);
-        })
+        let path = self.path(entry);
+        WholeFile::new(&path).durable().replace(content).map_err(failed("cannot write", &path))
     }
 
     fn path(&self, entry: Entry) -> PathBuf {

@@ -10,6 +10,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{GetParams, PostParams, Request};
+use multus_cni::WholeFile;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::Deserialize;
 use serde_json::json;
@@ -25,7 +26,6 @@ use super::{
     error::chain,
     objects,
 };
-use crate::atomic_file;
 
 /// A node's client certificate and its key: `multus-client-current.pem` in a directory, which refers to the newest
 /// `multus-client-<time>.pem`. The key is made here and never leaves the directory.
@@ -70,7 +70,7 @@ impl NodeCertificate {
     /// # Errors
     /// [`Error::File`] when it cannot be read. A file that is no certificate is none.
     pub fn renewal(&self, now: SystemTime) -> Result<Option<SystemTime>, Error> {
-        let content = atomic_file::read(&self.current()).map_err(Error::file("reading", self.current()))?;
+        let content = WholeFile::new(&self.current()).read().map_err(Error::file("reading", self.current()))?;
         let validity = content.and_then(|content| validity(&content));
         let is_valid = |(begin, end): &(SystemTime, SystemTime)| *begin <= now && now < *end;
         Ok(validity.filter(is_valid).map(|(begin, end)| {
@@ -121,7 +121,11 @@ impl NodeCertificate {
     /// [`Error::Access`] when the bootstrap is unusable, [`Error::File`] when the file cannot be written.
     pub fn write_kubeconfig(&self, path: &Path) -> Result<(), Error> {
         let content = Access::from_kubeconfig(&self.bootstrap)?.kubeconfig(&self.current());
-        atomic_file::replace(path, content.as_bytes(), 0o600, 0o700).map_err(Error::file("writing", path))
+        WholeFile::new(path)
+            .in_directory(0o700)
+            .durable()
+            .replace(content.as_bytes())
+            .map_err(Error::file("writing", path))
     }
 
     fn current(&self) -> PathBuf {
@@ -184,10 +188,14 @@ impl NodeCertificate {
         let (name, current) = (format!("multus-client-{time}.pem"), self.current());
         let path = self.directory.join(&name);
         let former = fs::read_link(&current).ok();
-        atomic_file::replace(&path, content.as_bytes(), 0o600, 0o700).map_err(Error::file("writing", &path))?;
+        WholeFile::new(&path)
+            .in_directory(0o700)
+            .durable()
+            .replace(content.as_bytes())
+            .map_err(Error::file("writing", &path))?;
         let temporary = self.directory.join(".multus-client-current.pem.new");
         let link = || {
-            atomic_file::remove(&temporary)?;
+            WholeFile::new(&temporary).remove()?;
             symlink(&name, &temporary)?;
             fs::rename(&temporary, &current)
         };

@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::{OpenOptionsExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -15,6 +18,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use multus_cni::{Attachment, Error, Invocation, NetworkConfig, Pending, Plugin, Success};
 use multus_shim::{Response, Shim, Spool, post};
 use nix::{
+    fcntl::OFlag,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -269,6 +273,9 @@ impl Drop for Node<'_> {
             let _ended = daemon.kill();
             let _reaped = daemon.wait();
         }
+        // A slow plugin whose daemon was killed still waits for its gate.
+        let _nobody_waits =
+            File::options().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(self.lab.path("gate"));
         // It wakes its listener by a connection, which only arrives from there.
         self.lab.host.within(|| self.api.stop());
         if thread::panicking() {
