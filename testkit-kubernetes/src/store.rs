@@ -15,7 +15,7 @@ pub(crate) struct Kind {
 }
 
 /// The kinds that exist.
-pub(crate) const KINDS: [Kind; 6] = [
+pub(crate) const KINDS: [Kind; 9] = [
     Kind { resource: "pods", api_version: "v1", name: "Pod", has_status: true },
     Kind { resource: "events", api_version: "v1", name: "Event", has_status: false },
     Kind {
@@ -32,7 +32,18 @@ pub(crate) const KINDS: [Kind; 6] = [
     },
     Kind { resource: "resourceclaims", api_version: "resource.k8s.io/v1", name: "ResourceClaim", has_status: true },
     Kind { resource: "resourceslices", api_version: "resource.k8s.io/v1", name: "ResourceSlice", has_status: false },
+    Kind { resource: NAMESPACES, api_version: "v1", name: "Namespace", has_status: true },
+    Kind { resource: "nodes", api_version: "v1", name: "Node", has_status: true },
+    Kind {
+        resource: "customresourcedefinitions",
+        api_version: "apiextensions.k8s.io/v1",
+        name: "CustomResourceDefinition",
+        has_status: true,
+    },
 ];
+
+/// A namespace takes what is in it with it.
+const NAMESPACES: &str = "namespaces";
 
 /// Resource, namespace and name.
 pub(crate) type Key = (&'static str, String, String);
@@ -99,6 +110,12 @@ impl Store {
         let last = Arc::new(last);
         let before = Some(Arc::clone(&last));
         self.changes.push(Change { version: self.version, resource: key.0, before, after: None });
+        if key.0 == NAMESPACES {
+            let inside: Vec<Key> = self.objects.keys().filter(|other| other.1 == key.2).cloned().collect();
+            for key in inside {
+                self.remove(&key);
+            }
+        }
         Some(last)
     }
 
