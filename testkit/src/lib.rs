@@ -14,6 +14,7 @@
     reason = "a test that cannot be set up has failed, and says so where tests speak"
 )]
 
+mod contained;
 mod lab;
 mod machine;
 mod netns;
@@ -25,6 +26,7 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+pub use contained::cgroup;
 pub use lab::Lab;
 pub use machine::Machine;
 pub use netns::{Netns, enter_private_namespaces};
@@ -45,6 +47,17 @@ pub fn run_when(cases: &[Case], needed: Result<(), String>) -> ExitCode {
     run_with(&Arguments::from_args(), cases, needed)
 }
 
+/// As [`run_when`], for cases that start programs which start others: containers, say. Nothing of that outlives the test
+/// program, whatever becomes of it. Each of `directories` is empty for them, the first has all temporary files, the network besides that of the [`Lab`] is the
+/// one that the program was started in, and they are root's.
+pub fn run_contained(cases: &[Case], needed: Result<(), String>, directories: &[&str]) -> ExitCode {
+    match needed.and_then(|()| contained::contain(directories)) {
+        Ok(Some(code)) => code,
+        Ok(None) => run_prepared(&Arguments::from_args(), with_labs(cases), Ok(())),
+        Err(obstacle) => run_prepared(&Arguments::from_args(), with_labs(cases), Err(obstacle)),
+    }
+}
+
 /// As [`run_when`], for cases that need the private namespaces but no network.
 pub fn run_without_lab(cases: &[(&'static str, fn())], needed: Result<(), String>) -> ExitCode {
     run_trials(&Arguments::from_args(), cases.to_vec(), needed)
@@ -56,14 +69,15 @@ pub fn run_on_one_thread(cases: &[Case]) -> ExitCode {
 }
 
 fn run_with(arguments: &Arguments, cases: &[Case], needed: Result<(), String>) -> ExitCode {
-    let cases: Vec<_> = cases
-        .iter()
-        .map(|(name, case)| {
-            let case = *case;
-            (*name, move || case(&Lab::new()))
-        })
-        .collect();
-    run_trials(arguments, cases, needed)
+    run_trials(arguments, with_labs(cases), needed)
+}
+
+fn with_labs(cases: &[Case]) -> Vec<(&'static str, impl FnOnce() + Send + 'static)> {
+    let with_lab = |(name, case): &Case| {
+        let case = *case;
+        (*name, move || case(&Lab::new()))
+    };
+    cases.iter().map(with_lab).collect()
 }
 
 fn run_trials<F: FnOnce() + Send + 'static>(
@@ -71,7 +85,15 @@ fn run_trials<F: FnOnce() + Send + 'static>(
     cases: Vec<(&'static str, F)>,
     needed: Result<(), String>,
 ) -> ExitCode {
-    let obstacle = needed.and_then(|()| enter_private_namespaces()).err();
+    run_prepared(arguments, cases, needed.and_then(|()| enter_private_namespaces()))
+}
+
+fn run_prepared<F: FnOnce() + Send + 'static>(
+    arguments: &Arguments,
+    cases: Vec<(&'static str, F)>,
+    prepared: Result<(), String>,
+) -> ExitCode {
+    let obstacle = prepared.err();
     let must_run = env::var("CI").is_ok_and(|value| value == "true");
     if let Some(reason) = obstacle.as_ref().filter(|_| !must_run) {
         eprintln!("ignored: {reason}");

@@ -51,6 +51,12 @@ impl Netns {
             mount(Some("/proc/thread-self/ns/net"), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         });
         bound.join().unwrap().unwrap();
+        Self::open(path)
+    }
+
+    /// The namespace that somebody else has bound to `path`.
+    #[must_use]
+    pub fn open(path: PathBuf) -> Self {
         let file = File::open(&path).unwrap();
         Self { path, file }
     }
