@@ -11,7 +11,7 @@ IMAGE := multus-daemon multus-shim multus passthru thin_entrypoint kubeconfig_ge
 IMAGE_ROOT := install_multus thin_entrypoint kubeconfig_generator cert-approver
 OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test soak lint dist image bench
+.PHONY: demo test e2e soak lint dist image bench
 
 # Attach two sandboxes with the real program, in namespaces of their own.
 demo:
@@ -21,6 +21,11 @@ demo:
 # Every test. With CI=true a test that cannot run here is a failure; else it is ignored, and says why.
 test:
 	cargo test --workspace
+
+# Through containerd, with a cluster behind it: the one of KUBECONFIG, or else a double. See tests/e2e/README.md.
+e2e:
+	cargo build --quiet -p multus-daemon -p multus-shim -p passthru
+	CI=true E2E_KUBECONFIG="$(abspath $(KUBECONFIG))" cargo test -p e2e
 
 # The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`.
 soak:

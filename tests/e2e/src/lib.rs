@@ -1,0 +1,51 @@
+//! A node of a Kubernetes cluster for tests: a kubelet's calls to containerd, the shim, the daemon, and the kernel.
+//!
+//! The cluster is a real one, or else the API server double; both are used over HTTPS alone. Of the kubelet there is
+//! what concerns a sandbox: [`Node::run`], [`Node::stop`] and [`Node::remove`] are its calls to the container runtime. The
+//! runtime and everything that it starts live in namespaces of the test program, and end with it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that cannot be set up has failed, and says so where tests speak"
+)]
+
+mod cluster;
+mod containerd;
+mod cri;
+mod daemon;
+mod forward;
+mod kubeconfig;
+mod node;
+mod settings;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+pub use cluster::{Cluster, Pod};
+pub use node::{Node, Sandbox};
+pub use settings::{PRIVATE, needed};
+
+/// Waits for at most a minute until `holds`.
+///
+/// # Panics
+/// When it does not.
+#[track_caller]
+pub fn wait(what: &str, holds: impl Fn() -> bool) {
+    assert!(within(Duration::from_secs(60), holds), "waited in vain for {what}");
+}
+
+/// Whether `holds` becomes true in time.
+fn within(time: Duration, holds: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + time;
+    while !holds() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    true
+}

@@ -1,0 +1,75 @@
+//! What the tests are told, and what they need.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use crate::kubeconfig::Access;
+
+/// Directories that the programs on a node share with everybody on the machine, wherever their own are.
+pub const PRIVATE: [&str; 2] = ["/run", "/var/lib/cni"];
+
+pub(crate) const GO_PLUGINS: &str = "/usr/lib/cni";
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+pub(crate) struct Settings {
+    /// Of `E2E_KUBECONFIG`.
+    pub(crate) access: Option<Access>,
+    /// `E2E_NAMESPACE`: what the names of namespaces begin with.
+    pub(crate) namespace: String,
+    /// `E2E_NODE`
+    pub(crate) node: Option<String>,
+}
+
+/// Reads `E2E_KUBECONFIG`, `E2E_NAMESPACE` and `E2E_NODE`, and looks whether all programs are there.
+///
+/// # Errors
+/// What is missing, and how to get it.
+pub fn needed() -> Result<(), String> {
+    let packages = [
+        ("/usr/bin/containerd", "containerd"),
+        ("/usr/bin/ctr", "containerd"),
+        ("/usr/sbin/runc", "runc"),
+        ("/usr/sbin/iptables", "iptables"),
+        (BUSYBOX, "busybox-static"),
+        ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ];
+    for (program, package) in packages {
+        if !Path::new(program).is_file() {
+            return Err(format!("no {program}: install the package {package} to test with a container runtime"));
+        }
+    }
+    for program in ["multus-daemon", "multus-shim", "passthru"] {
+        is_current(&self::program(program))?;
+    }
+    let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let access = value("E2E_KUBECONFIG").map(|path| Access::read(Path::new(&path))).transpose()?;
+    let namespace = value("E2E_NAMESPACE").unwrap_or_else(|| "multus-e2e".to_owned());
+    SETTINGS.get_or_init(|| Settings { access, namespace, node: value("E2E_NODE") });
+    Ok(())
+}
+
+pub(crate) fn settings() -> &'static Settings {
+    SETTINGS.get().unwrap()
+}
+
+/// A program of the workspace: cargo puts it two directories above a test.
+pub(crate) fn program(name: &str) -> PathBuf {
+    env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name)
+}
+
+/// Cargo does not build the programs of other packages for a test, and leaves what an earlier build made of them.
+fn is_current(program: &Path) -> Result<(), String> {
+    let remedy = "run `make e2e`, or `cargo build -p multus-daemon -p multus-shim -p passthru` before";
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let built = modified(program).map_err(|error| format!("{}: {error}; {remedy}", program.display()))?;
+    let listed = program.with_extension("d");
+    let sources = fs::read_to_string(&listed).map_err(|error| format!("{}: {error}; {remedy}", listed.display()))?;
+    let sources = sources.split_once(':').map_or("", |(_, sources)| sources);
+    let newer = sources.split_whitespace().find(|source| modified(Path::new(source)).is_ok_and(|time| time > built));
+    newer.map_or(Ok(()), |source| Err(format!("{source} is newer than {}; {remedy}", program.display())))
+}
