@@ -15,6 +15,7 @@ use multus_cni::{
     Attachment, AttachmentId, AttachmentRequest, Chain, Command, ContainerId, Invocation, NetworkConfigList, Pending,
     Plugin, Registry, ResultCache, Success, Version,
 };
+use multus_net::Namespace;
 use tracing::{info, warn};
 
 use crate::{
@@ -283,13 +284,34 @@ impl Call<'_> {
         self.chain.prepare_del(&all);
         for Remembered { network, config, request } in attached.into_iter().rev() {
             let observer = &*self.multus.observer;
-            let deleted = timed_network(observer, Command::Del, &network, || self.chain.del(&config, &request));
+            let deleted = timed_network(observer, Command::Del, &network, || self.delete_one(&config, &request));
             failures.extend(deleted.map_err(|error| error.within(format!("network {network:?}"))).err());
             if let Err(error) = self.multus.device_info.remove(&network, &request.attachment.id()) {
                 warn!(%error, "a device-info file is left");
             }
         }
         Ok(multus_cni::Error::all(failures)?)
+    }
+
+    /// Detaches from one. A runtime unbinds a namespace, and then removes the file; in between plugins refuse it, and keep
+    /// the addresses. Without a namespace they release them.
+    fn delete_one(&self, config: &NetworkConfigList, request: &AttachmentRequest) -> Result<(), multus_cni::Error> {
+        let failure = match self.chain.del(config, request) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        let gone = request.attachment.netns.as_ref().filter(|netns| self.is_gone(netns));
+        if gone.is_none() {
+            return Err(failure);
+        }
+        let mut request = request.clone();
+        request.attachment.netns = None;
+        self.chain.del(config, &request)
+    }
+
+    fn is_gone(&self, netns: &Path) -> bool {
+        let opened = Namespace::open(&self.invocation.on_host(netns));
+        opened.is_err_and(|error| error.is_not_found() || matches!(error, multus_net::Error::NotANamespace { .. }))
     }
 
     /// What the sandbox is attached to: as ADD remembered it, or else as it was stored for each attachment, or else as ADD

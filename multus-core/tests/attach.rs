@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         ("a_result_that_is_not_delivered_takes_everything_back", a_result_that_is_not_delivered_takes_everything_back),
         ("the_default_route_moves_to_the_interface_that_asks", the_default_route_moves_to_the_interface_that_asks),
         ("del_needs_neither_the_pod_nor_the_definition", del_needs_neither_the_pod_nor_the_definition),
+        (
+            "del_of_a_sandbox_that_is_being_torn_down_releases_its_addresses",
+            del_of_a_sandbox_that_is_being_torn_down_releases_its_addresses,
+        ),
         ("del_without_its_cache_finds_what_was_stored", del_without_its_cache_finds_what_was_stored),
         ("a_failed_del_keeps_what_the_next_one_needs", a_failed_del_keeps_what_the_next_one_needs),
         ("check_looks_at_every_network", check_looks_at_every_network),
@@ -161,6 +165,16 @@ fn del_needs_neither_the_pod_nor_the_definition(lab: &Lab) {
     let later = host.with_another(FakeCluster::default().that_is_down());
     later.del(&sandbox).unwrap();
     later.is_empty(&[&sandbox]);
+}
+
+fn del_of_a_sandbox_that_is_being_torn_down_releases_its_addresses(lab: &Lab) {
+    let host = Host::new(lab, "macvlan-conf, other/second@lab0");
+    let sandbox = lab.container("c1");
+    host.add(&sandbox).unwrap();
+    sandbox.unbind();
+    assert!(sandbox.path().exists());
+    host.del(&sandbox).unwrap();
+    assert_eq!(host.reserved(), [""; 0]);
 }
 
 fn del_without_its_cache_finds_what_was_stored(lab: &Lab) {

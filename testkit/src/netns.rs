@@ -69,8 +69,13 @@ impl Netns {
 
     /// Unbinds the namespace from its path and removes that, as a runtime does in the end.
     pub fn remove_path(&self) {
-        nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        self.unbind();
         fs::remove_file(&self.path).unwrap();
+    }
+
+    /// Unbinds the namespace from its path; the file stays.
+    pub fn unbind(&self) {
+        nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH).unwrap();
     }
 
     /// Does `work` on a thread inside the namespace.
