@@ -9,9 +9,10 @@ use crate::Netns;
 /// A host with the parent link `ens32`, and a directory for files. Everything goes when it is dropped.
 #[derive(Debug)]
 pub struct Lab {
-    directory: TempDir,
     /// The host's network namespace.
     pub host: Netns,
+    // Dropped last, when nothing is bound to its files any more.
+    directory: TempDir,
 }
 
 impl Lab {
@@ -21,7 +22,7 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         let host = Netns::new(directory.path().join("host"));
         host.ip("link set lo up");
-        let lab = Self { directory, host };
+        let lab = Self { host, directory };
         lab.add_parent("ens32", "wire");
         lab
     }

@@ -38,6 +38,7 @@ pub fn enter_private_namespaces() -> Result<(), String> {
 pub struct Netns {
     path: PathBuf,
     file: File,
+    is_own: bool,
 }
 
 impl Netns {
@@ -51,14 +52,15 @@ impl Netns {
             mount(Some("/proc/thread-self/ns/net"), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         });
         bound.join().unwrap().unwrap();
-        Self::open(path)
+        let file = File::open(&path).unwrap();
+        Self { path, file, is_own: true }
     }
 
     /// The namespace that somebody else has bound to `path`.
     #[must_use]
     pub fn open(path: PathBuf) -> Self {
         let file = File::open(&path).unwrap();
-        Self { path, file }
+        Self { path, file, is_own: false }
     }
 
     /// The path of the namespace.
@@ -141,5 +143,14 @@ impl Netns {
     #[must_use]
     pub fn sysctl(&self, key: &str) -> String {
         self.within(|| fs::read_to_string(format!("/proc/sys/{key}")).unwrap().trim().to_owned())
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        if self.is_own {
+            // Or its directory could not be removed. It may be unbound already.
+            let _unbound = nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH);
+        }
     }
 }
