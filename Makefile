@@ -36,12 +36,13 @@ lint:
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-# Static programs. The plugins among them are ready to be copied to /opt/cni/bin.
-dist: export RUSTFLAGS := -C target-feature=+crt-static
+# Static programs. The plugins among them are ready to be copied to /opt/cni/bin. They are at a fixed address, as the Go
+# plugins are: a tenth of the time of an ADD would go into moving a program that ends at once.
 dist: export CARGO_PROFILE_RELEASE_STRIP := debuginfo
 dist:
-	cargo build --quiet --profile plugin --target $(TARGET) $(PLUGIN_PACKAGES)
-	cargo build --quiet --release --target $(TARGET) $(SERVICE_PACKAGES)
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+		cargo build --quiet --profile plugin --target $(TARGET) $(PLUGIN_PACKAGES)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) $(SERVICE_PACKAGES)
 	mkdir -p target/dist
 	cp $(foreach program,$(PLUGINS),$(OUT)/$(TARGET)/plugin/$(program)) target/dist/
 	cp $(foreach program,$(SERVICES),$(OUT)/$(TARGET)/release/$(program)) target/dist/

@@ -160,11 +160,15 @@ impl Plan {
     pub(crate) fn configure(&self, created: &mut CreatedLink, success: &Success) -> Result<(), Error> {
         let ifname = self.attachment.ifname.as_str();
         let has_ipv6 = success.ips.iter().any(|ip| ip.address.address().is_ipv6());
-        let optimistic = self.namespace.enter(|| {
-            announce_addresses(&self.sysctls, ifname);
-            Ok::<_, Error>(has_ipv6 && prepare_ipv6(&self.sysctls, ifname, self.config.optimistic_dad)?)
-        })?;
+        // Settings of IPv6 take a visit to the namespace; with addresses of IPv4 alone nobody needs them.
+        let optimistic = (has_ipv6 || success.ips.is_empty())
+            && self.namespace.enter(|| {
+                announce_ipv6_addresses(&self.sysctls, ifname);
+                Ok::<_, Error>(has_ipv6 && prepare_ipv6(&self.sysctls, ifname, self.config.optimistic_dad)?)
+            })?;
         let CreatedLink { inside, link, .. } = created;
+        // Once it is up, the neighbours hear who has its addresses now. Where that cannot be had, they find out by asking.
+        let _unavailable = inside.set_arp_notify(link.index);
         for ip in &success.ips {
             inside.add_address(link.index, ip.address, optimistic).map_err(|source| Error::AddAddress {
                 address: ip.address,
@@ -229,10 +233,8 @@ fn create_named(
     parent_side.create_macvlan(&spec, Some(namespace))
 }
 
-/// Has the kernel tell the neighbours, once the link is up, who has its addresses now. Where it cannot be had, the
-/// neighbours find out by asking.
-fn announce_addresses(sysctls: &Path, ifname: &str) {
-    let _unavailable = sysctl::write_in(sysctls, &format!("net/ipv4/conf/{ifname}/arp_notify"), "1");
+/// Has the kernel tell the neighbours, once the link is up, who has its IPv6 addresses now.
+fn announce_ipv6_addresses(sysctls: &Path, ifname: &str) {
     let _unavailable = sysctl::write_in(sysctls, &format!("net/ipv6/conf/{ifname}/ndisc_notify"), "1");
 }
 

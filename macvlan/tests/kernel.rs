@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         ("the_master_of_an_ipv6_default_route", the_master_of_an_ipv6_default_route),
         ("a_default_route_to_nowhere_is_none", a_default_route_to_nowhere_is_none),
         ("layer_two_is_up_and_announces", layer_two_is_up_and_announces),
+        ("a_link_with_ipv4_alone_announces_that", a_link_with_ipv4_alone_announces_that),
         ("the_neighbours_hear_of_new_addresses", the_neighbours_hear_of_new_addresses),
         ("layer_three_has_addresses_routes_and_announces", layer_three_has_addresses_routes_and_announces),
         ("ipv6_is_usable_at_once_and_settles_by_itself", ipv6_is_usable_at_once_and_settles_by_itself),
@@ -281,6 +282,13 @@ fn layer_two_is_up_and_announces(lab: &Lab) {
     let error = attach(lab, &old, &json!({"cniVersion": "0.2.0", "ipam": {}})).unwrap_err();
     assert_eq!(error.to_string(), "cannot convert: no valid IP addresses");
     assert_eq!(old.links(), ["lo"]);
+}
+
+fn a_link_with_ipv4_alone_announces_that(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    attach(lab, &sandbox, &ipv4_only()).unwrap();
+    assert_eq!(sandbox.sysctl("net/ipv4/conf/net1/arp_notify"), "1");
+    assert_eq!(sandbox.sysctl("net/ipv6/conf/net1/ndisc_notify"), "0");
 }
 
 fn the_neighbours_hear_of_new_addresses(lab: &Lab) {

@@ -247,6 +247,19 @@ impl Connection {
         self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
     }
 
+    /// Has the kernel tell the neighbours who has the link's IPv4 addresses when it comes up: the setting `arp_notify`, which
+    /// so takes no visit to the namespace.
+    ///
+    /// # Errors
+    /// `ENODEV` when it is gone, and others.
+    pub fn set_arp_notify(&mut self, index: u32) -> Result<(), Error> {
+        let setting = nested(IFLA_INET_CONF, &nested(IPV4_DEVCONF_ARP_NOTIFY, &1_u32.to_ne_bytes()));
+        let family = nested(ADDRESS_FAMILY_INET, &setting);
+        let attribute = LinkAttribute::Other(DefaultNla::new(libc::IFLA_AF_SPEC, family));
+        let message = LinkUnspec::new_with_index(index).append_extra_attribute(attribute).build();
+        self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})
+    }
+
     /// Sets a link up.
     ///
     /// # Errors
@@ -282,6 +295,19 @@ impl Connection {
         let message = LinkUnspec::new_with_index(index).build();
         self.request("RTM_DELLINK", RouteNetlinkMessage::DelLink(message), Action::Change, |_| {})
     }
+}
+
+/// linux/socket.h
+const ADDRESS_FAMILY_INET: u16 = 2;
+/// linux/if_link.h
+const IFLA_INET_CONF: u16 = 1;
+/// linux/ip.h
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
+
+/// An attribute by itself: netlink-packet-route only knows how to read these. Payloads here need no padding.
+fn nested(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len() + 4).unwrap_or(u16::MAX);
+    [&length.to_ne_bytes(), &kind.to_ne_bytes(), payload].concat()
 }
 
 impl From<MacvlanMode> for MacVlanMode {

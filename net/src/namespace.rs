@@ -51,7 +51,9 @@ impl Namespace {
     /// # Errors
     /// When `/proc` is not mounted.
     pub fn current() -> Result<Self, Error> {
-        Self::open(Path::new("/proc/thread-self/ns/net"))
+        let path = Path::new("/proc/thread-self/ns/net");
+        let file = File::open(path).map_err(|source| failed("open", path, source))?;
+        Ok(Self { file: Arc::new(file), path: path.to_owned() })
     }
 
     /// Whether both are the same namespace, by whatever paths they were opened.

@@ -282,7 +282,9 @@ fn a_read_only_proc_sys_does_not_matter(lab: &Lab) {
     let call = Call::new(script, "ADD", sandbox.path()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").config(&config);
     call.run_in(&lab.host).succeeded();
     assert_eq!(sandbox.addresses("eth0"), ["10.1.2.2/24", "2001:db8:1::2/64"]);
-    assert_eq!(sandbox.sysctl("net/ipv4/conf/eth0/arp_notify"), "0");
+    assert_eq!(sandbox.sysctl("net/ipv6/conf/eth0/keep_addr_on_down"), "0");
+    // That one goes by netlink.
+    assert_eq!(sandbox.sysctl("net/ipv4/conf/eth0/arp_notify"), "1");
 }
 
 fn only_addresses_and_routes_of_an_ipam_count(lab: &Lab) {
