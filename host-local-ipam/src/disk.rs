@@ -84,7 +84,7 @@ impl DiskStore {
     /// The store in `data_dir`, which is made when it is first needed; in this boot of this machine.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self::in_boot(data_dir, Boot::current(Path::new("/")).ok().flatten())
+        Self::in_boot(data_dir, Boot::current(Path::new(Boot::MACHINE_ID)).ok().flatten())
     }
 
     /// The store in `data_dir`, which is made when it is first needed. Where the boot is not known, nothing is recorded of

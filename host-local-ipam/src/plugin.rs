@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -31,7 +31,7 @@ pub struct HostLocal {
 struct Place {
     data_dir: PathBuf,
     durable: bool,
-    root: PathBuf,
+    machine_id: PathBuf,
 }
 
 /// How many stores stay open: configurations name them, and each holds descriptors.
@@ -80,7 +80,7 @@ impl HostLocal {
         let place = Place {
             data_dir: invocation.on_host(&Config::data_dir(&invocation.config)?),
             durable: Config::is_durable(&invocation.config),
-            root: invocation.root.clone(),
+            machine_id: invocation.on_host(Path::new(Boot::MACHINE_ID)),
         };
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.len() >= MOST_OPENED && !opened.contains_key(&place) {
@@ -89,8 +89,8 @@ impl HostLocal {
         let store: &mut Arc<dyn Store> = match opened.entry(place) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let Place { data_dir, durable, root } = new.key();
-                let store = DiskStore::in_boot(data_dir, Boot::current(root)?).durable(*durable);
+                let Place { data_dir, durable, machine_id } = new.key();
+                let store = DiskStore::in_boot(data_dir, Boot::current(machine_id)?).durable(*durable);
                 new.insert(Arc::new(store))
             }
         };

@@ -18,16 +18,19 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// The boot that this is, of the machine whose file system is at `root` (`/proc/sys/kernel/random/boot_id`, and
-    /// machine-id(5)); `None` where there is no boot ID.
+    /// The file that has a machine's ID, machine-id(5).
+    pub const MACHINE_ID: &str = "/etc/machine-id";
+
+    /// The boot that this is (`/proc/sys/kernel/random/boot_id`), of the machine whose ID is in the file `machine_id`, mostly
+    /// [`MACHINE_ID`](Self::MACHINE_ID); `None` where there is no boot ID.
     ///
     /// # Errors
     /// When one of these is there and cannot be read.
-    pub fn current(root: &Path) -> Result<Option<Self>, StoreError> {
+    pub fn current(machine_id: &Path) -> Result<Option<Self>, StoreError> {
         let Some(id) = read_id(Path::new("/proc/sys/kernel/random/boot_id"))? else {
             return Ok(None);
         };
-        Ok(Some(Self { machine: read_id(&root.join("etc/machine-id"))?, id }))
+        Ok(Some(Self { machine: read_id(machine_id)?, id }))
     }
 }
 

@@ -118,7 +118,7 @@ fn only_the_dead(lab: &Lab) {
     // Its sandbox may be about to come.
     host.reserve("10.74.2.5", "young-of-74");
     host.make_old("10.74.2.5", Duration::ZERO);
-    let boot = Boot::current(Path::new("/")).unwrap().unwrap();
+    let boot = Boot::current(Path::new(Boot::MACHINE_ID)).unwrap().unwrap();
     assert!(boot.machine.is_some(), "a machine without an ID cannot tell its earlier boots from those of others");
     let earlier = DiskStore::in_boot(&host.data_dir, Some(Boot { id: !boot.id, ..boot }));
     let elsewhere = DiskStore::in_boot(&host.data_dir, Some(Boot { machine: Some(1), id: 1 }));

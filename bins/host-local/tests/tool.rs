@@ -91,7 +91,7 @@ fn what_cannot_be_carried_out_ends_with_2_and_a_sentence_that_helps() {
 #[test]
 fn a_list_tells_who_has_which_address_and_since_when() {
     let host = Host::new();
-    let boot = Boot::current(Path::new("/")).unwrap().unwrap();
+    let boot = Boot::current(Path::new(Boot::MACHINE_ID)).unwrap().unwrap();
     let machine = Some(0x1234);
     let in_boot = |machine, id| DiskStore::in_boot(host.data_dir(), Some(Boot { machine, id }));
     let this = in_boot(boot.machine, boot.id);
