@@ -1,12 +1,10 @@
 //! How a reservation stands: whether the ADD that made it was delivered, and in which boot of which machine.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
-use crate::StoreError;
+use nix::unistd::read;
+
+use crate::{StoreError, uninterrupted::uninterrupted};
 
 /// One boot of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,7 @@ impl Boot {
 fn read_id(file: &Path) -> Result<Option<u64>, StoreError> {
     // It is shorter, and comes in one piece.
     let mut text = [0; 64];
-    match File::open(file).and_then(|mut open| open.read(&mut text)) {
+    match File::open(file).and_then(|open| Ok(uninterrupted(|| read(&open, &mut text))?)) {
         Ok(length) => Ok(text.get(..length).and_then(|text| first_digits(&String::from_utf8_lossy(text)))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError { attempt: "read", path: file.to_owned(), source }),
