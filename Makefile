@@ -11,7 +11,7 @@ IMAGE := multus-daemon multus-shim multus passthru thin_entrypoint kubeconfig_ge
 IMAGE_ROOT := install_multus thin_entrypoint kubeconfig_generator cert-approver
 OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test e2e soak lint dist image bench
+.PHONY: demo test e2e soak lint dist image bench instructions instructions-baseline
 
 # Attach two sandboxes with the real program, in namespaces of their own.
 demo:
@@ -65,3 +65,12 @@ bench: dist
 	cargo build --quiet --release -p multus-daemon
 	cargo run --quiet --release -p benches --bin pods -- target/release/multus-daemon target/dist
 	cargo bench --quiet -p benches
+
+# The instructions of what every attachment goes through, against those that were committed; needs valgrind. Unlike times they
+# are the same on a busy machine.
+instructions:
+	cargo run --quiet --release -p instructions -- check benches/instructions/baseline
+
+# After a change that is meant: the new counts, to be committed with it.
+instructions-baseline:
+	cargo run --quiet --release -p instructions -- write benches/instructions/baseline
