@@ -57,14 +57,12 @@ image: dist
 	cp $(addprefix target/dist/,$(filter $(PLUGINS) $(SERVICES),$(IMAGE))) target/image/usr/src/multus-cni/bin/
 	cd target/image && ln -s $(addprefix usr/src/multus-cni/bin/,install_multus $(filter $(IMAGE_ROOT),$(SERVICES))) .
 
-# Whole processes against the kernel's floor and the Go plugins, then the allocator by itself.
+# Attachments and allocations, as whole processes and in one, against the kernel's floor and peers; the report goes to
+# docs/benchmarks. Some minutes, best on a machine that does nothing else.
 bench: dist
-	cargo run --quiet --release -p benches --bin processes -- target/dist
-	cargo run --quiet --release -p benches --bin scale -- target/dist
-	cargo run --quiet --release -p benches --bin contention
 	cargo build --quiet --release -p multus-daemon
-	cargo run --quiet --release -p benches --bin pods -- target/release/multus-daemon target/dist
 	cargo bench --quiet -p benches
+	cargo run --quiet --release -p benches -- target/dist $(OUT)/release/multus-daemon $(OUT)/criterion docs/benchmarks
 
 # The instructions of what every attachment goes through, against those that were committed; needs valgrind. Unlike times they
 # are the same on a busy machine.

@@ -1,45 +1,43 @@
-//! Whole processes of host-local beside ever more reservations, ours and the Go plugin's in turn on directories alike.
+//! Whole processes of host-local beside ever more reservations, ours and the Go plugin's on directories alike.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a measurement that fails has no result"
-)]
-
-use std::{
-    env, fs,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{fs, net::Ipv4Addr, path::Path, time::Instant};
 
 use host_local_ipam::{DiskStore, Stage, Store};
 use multus_cni::AttachmentId;
 use serde_json::{Value, json};
 use testkit::{Call, go_plugins};
 
+use crate::{report::Report, statistics::median};
+
 const SIZES: [u32; 3] = [0, 1_000, 60_000];
 const COMMANDS: [&str; 3] = ["ADD", "CHECK", "DEL"];
 
-fn main() {
-    let ours = PathBuf::from(env::args().nth(1).unwrap()).join("host-local");
+/// Adds the table.
+pub(crate) fn measure(plugins: &Path, report: &mut Report) {
     // Not on tmpfs: reservations are on a disk in real life.
-    let directory = tempfile::tempdir_in("target").unwrap();
-    println!("host-local alone, median ms        reservations      ADD    CHECK      DEL");
-    let candidates =
-        [("ours", Some(ours)), ("Go (Debian)", go_plugins().ok().map(|plugins| plugins.join("host-local")))];
-    for size in SIZES {
-        for (name, program) in &candidates {
-            match program {
-                Some(program) => measure(name, program, &directory.path().join(format!("{name}-{size}")), size),
-                None => println!("{name:<34} {size:>13}      not installed"),
-            }
+    let directory = tempfile::tempdir_in(plugins.parent().unwrap()).unwrap();
+    let ours = ("host-local", plugins.join("host-local"));
+    let go = go_plugins().map(|plugins| ("Go host-local (Debian)", plugins.join("host-local")));
+    report.heading("Beside many reservations");
+    report.paragraph(
+        "`host-local` alone, whole processes, medians, beside ever more reservations, all in a row behind the place where the \
+         search begins.",
+    );
+    if let Err(reason) = &go {
+        report.paragraph(&format!("Not measured: {reason}."));
+    }
+    let mut rows = Vec::new();
+    for (name, program) in [Some(ours), go.ok()].into_iter().flatten() {
+        for size in SIZES {
+            let medians = medians(name, &program, &directory.path().join(format!("{name}-{size}")), size);
+            let cells = medians.map(|median| format!("{median:.2}"));
+            rows.push([vec![name.to_owned(), size.to_string()], cells.into()].concat());
         }
     }
+    report.table(&["", "reservations", "ADD ms", "CHECK ms", "DEL ms"], &rows);
 }
 
-fn measure(name: &str, program: &Path, data_dir: &Path, size: u32) {
+fn medians(name: &str, program: &Path, data_dir: &Path, size: u32) -> [f64; 3] {
     let network = "bench".parse().unwrap();
     let store = DiskStore::new(data_dir);
     let mut reservations = store.lock(&network).unwrap();
@@ -57,7 +55,7 @@ fn measure(name: &str, program: &Path, data_dir: &Path, size: u32) {
         "cniVersion": "1.0.0", "name": "bench", "type": "macvlan",
         "ipam": {"type": "host-local", "dataDir": data_dir, "ranges": [[{"subnet": "10.0.0.0/15"}]]},
     });
-    let rounds = if size > 10_000 && name != "ours" { 5 } else { 100 };
+    let rounds = if size > 10_000 && name != "host-local" { 5 } else { 100 };
     let mut times: [Vec<f64>; 3] = Default::default();
     for round in 0..rounds {
         let container = format!("late{round}");
@@ -81,10 +79,5 @@ fn measure(name: &str, program: &Path, data_dir: &Path, size: u32) {
             fs::write(data_dir.join("bench/last_reserved_ip.0"), "10.0.0.2").unwrap();
         }
     }
-    let medians = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times.get(times.len() / 2).copied().unwrap_or_default()
-    });
-    let [add, check, del] = medians;
-    println!("{name:<34} {size:>13} {add:>8.2} {check:>8.2} {del:>8.2}");
+    times.map(|times| median(&times))
 }

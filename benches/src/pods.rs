@@ -1,18 +1,12 @@
 //! Pods of a node: the time that a container runtime waits for multus-shim, and what multus-daemon takes, over an API server
 //! on the same machine.
 //!
-//!     pods MULTUS_DAEMON PLUGIN_DIRECTORY [ROUNDS]
-//!
 //! The cluster network is the Go plugins' bridge with portmap where they are installed, as with flannel, and once more a
 //! macvlan of ours; each pod has some macvlan networks besides. A burst starts and ends a hundred pods at once.
 
-#![allow(clippy::print_stdout, reason = "a report is what this is for")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement that fails has no result")]
-#![allow(clippy::as_conversions, reason = "shares of a count")]
-
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     io::Write,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -22,53 +16,83 @@ use std::{
 };
 
 use serde_json::json;
-use testkit::{Lab, Netns, enter_private_namespaces, go_plugins};
+use testkit::{Lab, Netns, go_plugins};
 use testkit_kubernetes::ApiServer;
 
-const NETWORKS: [usize; 3] = [0, 1, 4];
+use crate::{
+    report::Report,
+    statistics::{median_ratio, milliseconds, share},
+};
+
+const ROUNDS: usize = 30;
+/// Besides the cluster network.
+const NETWORKS: [usize; 4] = [0, 1, 3, 4];
+/// The places there of one attachment and of four.
+const ONE: usize = 0;
+const FOUR: usize = 2;
 const BURST: usize = 100;
 
-fn main() {
-    let mut arguments = env::args().skip(1);
-    let daemon = PathBuf::from(arguments.next().expect("the daemon to measure"));
-    let plugins = PathBuf::from(arguments.next().expect("the directory of the shim to measure"));
-    let rounds = arguments.next().map_or(30, |rounds| rounds.parse().expect("a number of rounds"));
-    enter_private_namespaces().unwrap();
+/// Adds the tables.
+pub(crate) fn measure(daemon: &Path, plugins: &Path, report: &mut Report) {
+    report.heading("Pods");
+    report.paragraph(&format!(
+        "What a runtime waits for `multus-shim`, with `multus-daemon` behind it and an API server on the same machine, \
+         {ROUNDS} rounds. Each pod has macvlan networks besides the cluster network."
+    ));
     let clusters = match go_plugins() {
-        Ok(go) => vec![(Cluster::Bridge(go), "bridge + portmap, executed"), (Cluster::Macvlan, "macvlan, built in")],
+        Ok(go) => {
+            vec![(Cluster::Bridge(go), "bridge + portmap (Go), executed"), (Cluster::Macvlan, "macvlan, built in")]
+        }
         Err(reason) => {
-            println!("without the Go plugins: {reason}");
+            report.paragraph(&format!("Not measured: {reason}."));
             vec![(Cluster::Macvlan, "macvlan, built in")]
         }
     };
-    println!("{rounds} rounds, times in ms");
+    let (mut rows, mut ratios, mut bursts, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (cluster, name) in clusters {
-        println!("\ncluster network: {name}");
-        println!("{:<32} {:>8} {:>8} {:>8} {:>8}", "", "ADD p50", "ADD p99", "DEL p50", "DEL p99");
         let lab = Lab::new();
-        let mut node = Node::new(&lab, &cluster, &plugins);
-        node.start(&daemon);
+        let mut node = Node::new(&lab, &cluster, plugins);
+        node.start(daemon);
         let idle = node.memory("VmRSS");
-        for networks in NETWORKS {
-            let (mut add, mut del) = (Vec::new(), Vec::new());
-            let pod = node.pod(&format!("n{networks}"), networks);
-            for _ in 0..rounds {
-                add.push(node.timed("ADD", &pod));
-                del.push(node.timed("DEL", &pod));
+        let pods = NETWORKS.map(|networks| node.pod(&format!("n{networks}"), networks));
+        let mut add: [Vec<f64>; NETWORKS.len()] = Default::default();
+        let mut del = add.clone();
+        for _ in 0..ROUNDS {
+            for ((pod, add), del) in pods.iter().zip(&mut add).zip(&mut del) {
+                add.push(node.timed("ADD", pod));
+                del.push(node.timed("DEL", pod));
                 // What the kernel still has to clean up after a DEL is nobody else's burden.
                 thread::sleep(Duration::from_millis(20));
             }
-            println!(
-                "{:<32} {:>8.1} {:>8.1} {:>8.1} {:>8.1}",
-                format!("a pod with {networks} networks besides"),
-                milliseconds(share(&add, 0.5)),
-                milliseconds(share(&add, 0.99)),
-                milliseconds(share(&del, 0.5)),
-                milliseconds(share(&del, 0.99)),
-            );
         }
-        node.burst(idle);
+        for ((networks, add), del) in NETWORKS.iter().zip(&add).zip(&del) {
+            let cells = [(add, 0.5), (add, 0.99), (del, 0.5), (del, 0.99)].map(|(times, of)| share(times, of));
+            let cells = cells.map(|time| format!("{time:.1}"));
+            rows.push([vec![format!("{name}; {networks} besides")], cells.into()].concat());
+        }
+        // Three besides the cluster network are four attachments; none is one.
+        if let Cluster::Macvlan = cluster {
+            ratios = vec![
+                vec!["ADD".to_owned(), format!("{:.2}", median_ratio(&add[FOUR], &add[ONE]))],
+                vec!["DEL".to_owned(), format!("{:.2}", median_ratio(&del[FOUR], &del[ONE]))],
+            ];
+        }
+        for (command, all, times) in node.burst() {
+            let (p50, p99) = (share(&times, 0.5), share(&times, 0.99));
+            let cells = [all, p50, p99].map(|time| format!("{time:.0}"));
+            bursts.push([vec![format!("{command}, {name}")], cells.into(), vec![format!("{:.2}", p99 / p50)]].concat());
+        }
+        let kib = [idle, node.memory("VmHWM"), node.memory("VmRSS"), node.memory("RssAnon")];
+        memory.push([vec![name.to_owned()], kib.map(|kib| kib.to_string()).into()].concat());
     }
+    report.table(&["cluster network", "ADD p50 ms", "ADD p99 ms", "DEL p50 ms", "DEL p99 ms"], &rows);
+    report
+        .paragraph("Several attachments of one pod, all macvlan and built in: four against one, the ratio in a round.");
+    report.table(&["", "four / one"], &ratios);
+    report.paragraph(&format!("{BURST} pods with 2 networks besides, all at once through one daemon:"));
+    report.table(&["", "all of them ms", "p50 ms", "p99 ms", "p99 / p50"], &bursts);
+    report.paragraph("Memory of `multus-daemon` in KiB; its own is what is not its file:");
+    report.table(&["", "idle", "peak in the burst", "afterwards", "of these its own"], &memory);
 }
 
 enum Cluster {
@@ -180,36 +204,29 @@ impl<'a> Node<'a> {
         output
     }
 
-    fn timed(&self, command: &str, pod: &Netns) -> Duration {
+    /// In milliseconds.
+    fn timed(&self, command: &str, pod: &Netns) -> f64 {
         let start = Instant::now();
         self.call(command, pod);
-        start.elapsed()
+        milliseconds(start.elapsed())
     }
 
-    fn burst(&self, idle: u64) {
+    /// The command, how long all of them took together, and each.
+    fn burst(&self) -> [(&'static str, f64, Vec<f64>); 2] {
         let pods: Vec<Netns> = (0..BURST).map(|number| self.pod(&format!("burst-{number}"), 2)).collect();
-        let all = |command: &str| {
+        let all = |command: &'static str| {
             let start = Instant::now();
-            let outputs: Vec<Output> = thread::scope(|scope| {
-                let calls: Vec<_> = pods.iter().map(|pod| scope.spawn(|| self.call(command, pod))).collect();
+            let times: Vec<f64> = thread::scope(|scope| {
+                let calls: Vec<_> = pods.iter().map(|pod| scope.spawn(|| self.timed(command, pod))).collect();
                 calls.into_iter().map(|call| call.join().unwrap()).collect()
             });
-            (start.elapsed(), outputs)
+            (command, milliseconds(start.elapsed()), times)
         };
-        let (add, _) = all("ADD");
+        let add = all("ADD");
         let addresses: BTreeSet<String> =
             (1..=2).flat_map(|network| self.lab.reserved(&format!("macvlan-{network}"))).collect();
         assert_eq!(addresses.len(), 2 * BURST, "an address was given twice or not at all");
-        let (del, _) = all("DEL");
-        println!(
-            "{BURST} pods with 2 networks at once: ADD {:.0} ms, DEL {:.0} ms, all of them",
-            milliseconds(add),
-            milliseconds(del)
-        );
-        let (now, peak) = (self.memory("VmRSS"), self.memory("VmHWM"));
-        println!("multus-daemon: {idle} KiB resident idle, {peak} KiB at the peak, {now} KiB afterwards");
-        let own = self.memory("RssAnon");
-        println!("of these {own} KiB are its own, the rest is its file");
+        [add, all("DEL")]
     }
 }
 
@@ -226,17 +243,4 @@ impl Drop for Node<'_> {
 
 fn name(pod: &Netns) -> String {
     pod.path().file_name().unwrap().to_str().unwrap().to_owned()
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-/// The value that `share` of all values do not exceed.
-fn share<T: PartialOrd + Copy>(values: &[T], share: f64) -> T {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(|a, b| a.partial_cmp(b).unwrap());
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index within the values")]
-    let index = ((sorted.len() - 1) as f64 * share).round() as usize;
-    sorted[index]
 }

@@ -1,0 +1,110 @@
+//! The hot path in a crowd: ADD and DEL where the parent has a thousand macvlan links already, and the sandbox five hundred
+//! links, against where there is nothing.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use testkit::{Lab, Netns};
+
+use crate::{
+    candidates::{Candidate, Families, Place},
+    report::Report,
+    statistics::{median, median_ratio, milliseconds, share},
+};
+
+const SIBLINGS: u32 = 1000;
+const LINKS: u32 = 500;
+const ROUNDS: usize = 60;
+
+/// Adds the table.
+pub(crate) fn measure(plugins: &Path, report: &mut Report) {
+    let lab = Lab::new();
+    lab.add_parent("ens33", "wire33");
+    let data_dir = tempfile::tempdir_in(plugins.parent().unwrap()).unwrap();
+    let (alone, crowded) = (lab.container("alone"), lab.container("crowded"));
+    let others = lab.container("others");
+    let holder = Holder::new(&others);
+    let pid = holder.0.id();
+    batch(
+        &lab.host,
+        (0..SIBLINGS).map(|number| format!("link add link ens33 name m{number} netns {pid} type macvlan mode bridge")),
+    );
+    batch(&others, (0..SIBLINGS).map(|number| format!("link set m{number} up")));
+    batch(&crowded, (0..LINKS / 2).map(|number| format!("link add v{number} type veth peer name w{number}")));
+
+    let place = |container, master| Place { lab: &lab, container, master, data_dir: data_dir.path() };
+    let places = [place(&alone, "ens32"), place(&crowded, "ens33")];
+    let kinds = ["the kernel's floor, IPv4", "macvlan + host-local, IPv4", "macvlan + host-local, dual stack"];
+    let candidates = |kind: usize| {
+        places.each_ref().map(|place| match kind {
+            0 => Candidate::floor(place).unwrap(),
+            1 => Candidate::plugin(kinds[kind], place, plugins, place.master, Families::Ipv4),
+            _ => Candidate::plugin(kinds[kind], place, plugins, &format!("{}-6", place.master), Families::DualStack),
+        })
+    };
+    let candidates = [0, 1, 2].map(candidates);
+    let mut times: [[[Vec<f64>; 2]; 2]; 3] = Default::default();
+    for round in 0..=ROUNDS {
+        for (kind, candidates) in candidates.iter().enumerate() {
+            for turn in [round % 2, (round + 1) % 2] {
+                for (command, add) in [true, false].into_iter().enumerate() {
+                    let time = milliseconds(candidates[turn].run(add, &places[turn]));
+                    // The first calls find nothing in place.
+                    if round > 0 {
+                        times[kind][command][turn].push(time);
+                    }
+                }
+                // What the kernel, or a neighbour, still has to do is nobody else's burden.
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    report.heading("In a crowd");
+    report.paragraph(&format!(
+        "The parent has {SIBLINGS} macvlan links already, and the sandbox {LINKS} links, against where there are none. Whole \
+         processes taking turns, {ROUNDS} rounds. What an ADD of ours has more here than the floor is mostly the announcement of \
+         its addresses (`arp_notify`, `ndisc_notify`), which the kernel delivers to every sibling before it answers; the floor \
+         announces nothing."
+    ));
+    let mut rows = Vec::new();
+    for (command, name) in ["ADD", "DEL"].iter().enumerate() {
+        for (kind, times) in kinds.iter().zip(&times) {
+            let [alone, crowded] = &times[command];
+            let cells = [median(alone), median(crowded), share(crowded, 0.99), median_ratio(crowded, alone)];
+            let cells = cells.map(|value| format!("{value:.2}"));
+            rows.push([vec![format!("{name}, {kind}")], cells.into()].concat());
+        }
+    }
+    report.table(&["", "alone ms", "in the crowd ms", "p99 there ms", "of alone"], &rows);
+}
+
+/// Has `ip` do all of it in one process.
+fn batch(namespace: &Netns, lines: impl Iterator<Item = String>) {
+    let text = lines.collect::<Vec<_>>().join("\n");
+    namespace.within(|| {
+        let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "ip -batch");
+    });
+}
+
+/// A process in a namespace: `ip` cannot name that otherwise.
+struct Holder(Child);
+
+impl Holder {
+    fn new(namespace: &Netns) -> Self {
+        Self(namespace.within(|| Command::new("sleep").arg("infinity").spawn().unwrap()))
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
