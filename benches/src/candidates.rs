@@ -134,7 +134,8 @@ impl Candidate {
             stdin: options.to_string().into_bytes(),
         };
         let (add, del) = (call("setup"), call("teardown"));
-        let name = "netavark (Debian, 1.4.0), IPv4, no IPAM".to_owned();
+        let version = Command::new(&program).arg("--version").output().map_err(|error| error.to_string())?;
+        let name = format!("{} (Debian), IPv4, no IPAM", String::from_utf8_lossy(&version.stdout).trim());
         let candidate = Self { name, is_ours: false, one_round_in: 1, program, add, del };
         let works = [true, false].iter().all(|add| candidate.try_to(*add, place, &[]).is_ok());
         if works { Ok(candidate) } else { Err("netavark is installed, and does not work here (iptables?)".to_owned()) }
