@@ -132,6 +132,10 @@ impl Cluster for Definitions {
         Ok(self.0.iter().find(|known| known.namespace == namespace && known.name == name).cloned())
     }
 
+    fn claimed_devices(&self, _: &PodReference) -> Result<Vec<ResourceDevices>, ClusterError> {
+        Ok(Vec::new())
+    }
+
     fn set_network_status(&self, _: &PodReference, _: &str) -> Result<(), ClusterError> {
         Ok(())
     }
