@@ -399,7 +399,8 @@ impl Call<'_> {
     }
 
     /// Detaches the sandboxes that are remembered and not among those the runtime has, and has each network's plugins free
-    /// what belongs to none of the others. A sandbox that somebody works on is left alone.
+    /// what belongs to none of the others. A sandbox that somebody works on is left alone. The runtime calls no ADD or DEL
+    /// meanwhile; whoever plugs single networks in does not know, and waits.
     fn collect(&self) -> Result<(), multus_cni::Error> {
         let Some(valid) = self.invocation.config.valid_attachments()? else {
             return Ok(());
@@ -407,10 +408,16 @@ impl Call<'_> {
         let mut failures = Vec::new();
         let mut networks: Vec<NetworkConfigList> = Vec::new();
         let mut attached: Vec<(NetworkConfigList, AttachmentId)> = Vec::new();
+        let mut kept_as_they_are = Vec::new();
         for container in self.containers()? {
             let attachment = Attachment { container_id: container.clone(), ifname: "eth0".parse()?, netns: None };
             let is_valid = valid.iter().any(|id| id.container_id == container.as_str());
-            let turn = if is_valid { None } else { self.turn_if_free(&container)? };
+            let turn = if is_valid {
+                kept_as_they_are.push(self.turn(&container)?);
+                None
+            } else {
+                self.turn_if_free(&container)?
+            };
             // In its turn: an ADD may have ended just now.
             let remembered = self.remembered(&attachment, Command::Del)?.unwrap_or_default();
             networks.extend(remembered.iter().map(|known| known.config.clone()));

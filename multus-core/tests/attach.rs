@@ -10,7 +10,7 @@ use fake::FakeCluster;
 use host_local_ipam::HostLocal;
 use macvlan::Macvlan;
 use multus_cni::{Attachment, Error, ErrorCode, Invocation, NetworkConfig, Pending, Plugin, Registry, Success};
-use multus_core::{Cluster, Multus, Pod, PodReference};
+use multus_core::{Cluster, InterfaceRequest, Multus, Pod, PodReference};
 use serde_json::{Value, json};
 use testkit::{Lab, Netns, run};
 
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         ("a_failed_del_keeps_what_the_next_one_needs", a_failed_del_keeps_what_the_next_one_needs),
         ("check_looks_at_every_network", check_looks_at_every_network),
         ("garbage_is_what_the_runtime_does_not_know", garbage_is_what_the_runtime_does_not_know),
+        ("what_is_plugged_in_while_garbage_is_collected_stays", what_is_plugged_in_while_garbage_is_collected_stays),
         ("add_and_del_of_a_sandbox_take_turns", add_and_del_of_a_sandbox_take_turns),
         ("status_is_that_of_the_first_network", status_is_that_of_the_first_network),
     ])
@@ -261,6 +262,54 @@ fn garbage_is_what_the_runtime_does_not_know(lab: &Lab) {
         host.del(sandbox).unwrap();
     }
     host.is_empty(&[&kept, &busy]);
+}
+
+fn what_is_plugged_in_while_garbage_is_collected_stays(lab: &Lab) {
+    let host = Host::new(lab, "macvlan-conf");
+    let [plugged, other, stale] = ["c1", "c2", "stale"].map(|name| lab.container(name));
+    host.add(&plugged).unwrap();
+    host.add(&other).unwrap();
+    // The last one that GC comes to, with a plugin whose DEL goes on when it is told to.
+    let (begun, gate) = (lab.path("begun"), lab.path("gate"));
+    let script = format!(
+        "#!/bin/sh\nif [ $CNI_COMMAND = DEL ]; then touch {}; until [ -e {} ]; do sleep 0.01; done; fi\necho '{{\"cniVersion\":\"1.0.0\"}}'\n",
+        begun.display(),
+        gate.display(),
+    );
+    fs::write(lab.path("bin/gated"), script).unwrap();
+    fs::set_permissions(lab.path("bin/gated"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut config = host.config();
+    config["delegates"] = json!([{"cniVersion": "1.0.0", "name": "gated", "type": "gated"}]);
+    let invoked = invocation(&config);
+    host.within(|multus| multus.add(&attachment(&stale), &invoked).map(Pending::keep)).unwrap();
+
+    let valid = [&plugged, &other].map(|sandbox| json!({"containerID": container_id(sandbox), "ifname": "eth0"}));
+    let mut config = host.config();
+    config["cni.dev/valid-attachments"] = json!(valid);
+    let network = macvlan(lab, "macvlan-conf", json!([[{"subnet": "192.168.1.0/24"}]]), json!([]));
+    thread::scope(|scope| {
+        let collection = scope.spawn(|| host.gc(&config));
+        while !begun.exists() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let plug = scope.spawn(|| {
+            host.within(|multus| {
+                let plugin = multus.hot_plug(host.config().to_string().as_bytes(), InterfaceRequest::default());
+                let net9 = Attachment { ifname: "net9".parse().unwrap(), ..attachment(&plugged) };
+                plugin.add(&net9, &invocation(&network)).map(Pending::keep)
+            })
+        });
+        // Long enough for it to be made before garbage is looked for, if nothing keeps it.
+        thread::sleep(Duration::from_millis(500));
+        fs::write(&gate, "go\n").unwrap();
+        collection.join().unwrap().unwrap();
+        plug.join().unwrap().unwrap();
+    });
+    assert_eq!(plugged.links(), ["eth0", "lo", "net1", "net9"]);
+    assert_eq!(lab.reserved("macvlan-conf").len(), 3);
+    host.del(&plugged).unwrap();
+    host.del(&other).unwrap();
+    host.is_empty(&[&plugged, &other]);
 }
 
 fn add_and_del_of_a_sandbox_take_turns(lab: &Lab) {
