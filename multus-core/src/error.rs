@@ -134,7 +134,7 @@ pub enum Error {
         /// Why.
         problem: String,
     },
-    /// Two networks ask for one interface name.
+    /// Two networks ask for one interface name, or the sandbox has it already.
     #[error(
         "interface name {ifname} already exists: network {other:?} of this pod has it; ask for another \"interface\""
     )]
@@ -174,7 +174,7 @@ pub enum Error {
         /// Why something remains.
         remains: multus_cni::Error,
     },
-    /// CHECK of a sandbox that nothing is remembered of.
+    /// CHECK of a sandbox that nothing is remembered of, or another network for it.
     #[error("nothing is known of container {container} in {directory:?}: its ADD was not here, or its DEL was")]
     UnknownSandbox {
         /// The sandbox.

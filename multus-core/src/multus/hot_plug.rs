@@ -1,6 +1,8 @@
 //! One network of a pod that runs already.
 
-use multus_cni::{Attachment, AttachmentRequest, Command, ErrorCode, Invocation, Pending, Plugin, Version};
+use multus_cni::{
+    Attachment, AttachmentRequest, CachedAttachment, Command, ErrorCode, Invocation, Pending, Plugin, Version,
+};
 use tracing::info;
 
 use super::{Call, Multus};
@@ -53,6 +55,7 @@ impl HotPlug {
         let attach = || {
             let turn = call.turn(&attachment.container_id)?;
             let pod = call.pod()?;
+            must_be_free(&call, attachment)?;
             let request = requested(&call, attachment, &delegate, Command::Add)?;
             let mut attached = Attached::new(self.multus.device_info.clone(), turn);
             let failed = |source| Error::Delegate { network: delegate.name.clone(), source };
@@ -121,6 +124,19 @@ impl Plugin for HotPlug {
 
     fn gc(&self, _: &Invocation) -> Result<(), multus_cni::Error> {
         Err(multus_cni::Error::from_plugin(ErrorCode::InvalidEnvironment, NotServed))
+    }
+}
+
+/// A plugin that finds the interface there would fail, and then be told to delete it.
+fn must_be_free(call: &Call<'_>, attachment: &Attachment) -> Result<(), Error> {
+    let Attachment { container_id, ifname, .. } = attachment;
+    let has_it = |cached: &CachedAttachment| {
+        // What has no result is left from an ADD that died, and is the next one's to replace.
+        cached.request.attachment.ifname == *ifname && !matches!(cached.result(), Ok(None))
+    };
+    match call.chain.cache.attachments(Some(container_id))?.into_iter().flatten().find(has_it) {
+        Some(other) => Err(Error::InterfaceTaken { ifname: ifname.to_string(), other: other.network.to_string() }),
+        None => Ok(()),
     }
 }
 

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         ("requests_and_answers_are_upstreams", requests_and_answers_are_upstreams),
         ("a_network_is_plugged_into_a_pod_that_runs", a_network_is_plugged_into_a_pod_that_runs),
         ("what_is_plugged_in_goes_with_the_pod", what_is_plugged_in_goes_with_the_pod),
+        ("an_interface_that_is_there_is_not_plugged_in_again", an_interface_that_is_there_is_not_plugged_in_again),
         ("a_wish_that_cannot_be_met_is_named", a_wish_that_cannot_be_met_is_named),
         ("a_hundred_pods_at_once_all_get_their_networks", a_hundred_pods_at_once_all_get_their_networks),
         ("a_del_waits_for_the_add_that_is_under_way", a_del_waits_for_the_add_that_is_under_way),
@@ -190,6 +191,36 @@ fn what_is_plugged_in_goes_with_the_pod(lab: &Lab) {
     node.start();
     node.del(&sandbox).unwrap();
     assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.is_empty(&[&sandbox]);
+}
+
+fn an_interface_that_is_there_is_not_plugged_in_again(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "");
+    node.add(&sandbox).unwrap();
+    // A plugin that is executed, and makes interfaces as bridge or SR-IOV do: ADD fails where there is one, DEL deletes it.
+    let link = "nsenter --net=$CNI_NETNS ip link";
+    let script = format!(
+        "#!/bin/sh\nPATH=$PATH:/usr/sbin:/sbin\ncase $CNI_COMMAND in\nADD) {link} add $CNI_IFNAME type veth peer name peer || exit 1;;\n\
+         DEL) {link} delete $CNI_IFNAME;;\nesac\n\
+         echo '{{\"cniVersion\":\"1.0.0\",\"interfaces\":[{{\"name\":\"x\",\"sandbox\":\"y\"}}]}}'\n"
+    );
+    fs::write(lab.path("bin/pair"), script).unwrap();
+    fs::set_permissions(lab.path("bin/pair"), fs::Permissions::from_mode(0o755)).unwrap();
+    let network = json!({"cniVersion": "1.0.0", "name": "pairs", "type": "pair"});
+    let delegate = |command: &str, ifname: &str| node.delegate_to(&network, command, &sandbox, ifname, &json!({}));
+    let (status, body) = delegate("ADD", "net9");
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(sandbox.links(), ["eth0", "lo", "net9", "peer"]);
+    // A controller that has forgotten, and one that names no interface at all.
+    for (ifname, other) in [("net9", "pairs"), ("", "cbr0")] {
+        let (status, body) = delegate("ADD", ifname);
+        assert_eq!((status, sandbox.links().join(" ").as_str()), (400, "eth0 lo net9 peer"), "{body}");
+        assert!(body.contains(&format!("already exists: network \\\"{other}\\\" of this pod has it")), "{body}");
+    }
+    assert_eq!(delegate("DEL", "net9").0, 200);
+    assert_eq!(delegate("ADD", "net9").0, 200);
+    node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
 }
 

@@ -191,6 +191,18 @@ impl<'a> Node<'a> {
     pub(crate) fn delegate(&self, command: &str, sandbox: &Netns, ifname: &str, wishes: &Value) -> (u16, String) {
         let mut network = macvlan(self.lab, "plugged", "192.168.7.0/24");
         network["capabilities"] = json!({"ips": true, "mac": true});
+        self.delegate_to(&network, command, sandbox, ifname, wishes)
+    }
+
+    /// The same for another network.
+    pub(crate) fn delegate_to(
+        &self,
+        network: &Value,
+        command: &str,
+        sandbox: &Netns,
+        ifname: &str,
+        wishes: &Value,
+    ) -> (u16, String) {
         let mut request = self.request(command, sandbox);
         request["env"]["CNI_IFNAME"] = json!(ifname);
         request["config"] = json!(BASE64_STANDARD.encode(network.to_string()));
