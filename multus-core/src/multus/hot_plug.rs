@@ -1,7 +1,8 @@
 //! One network of a pod that runs already.
 
 use multus_cni::{
-    Attachment, AttachmentRequest, CachedAttachment, Command, ErrorCode, Invocation, Pending, Plugin, Version,
+    Attachment, AttachmentRequest, CachedAttachment, Command, ContainerId, ErrorCode, Invocation, Pending, Plugin,
+    Version,
 };
 use tracing::info;
 
@@ -55,6 +56,7 @@ impl HotPlug {
         let attach = || {
             let turn = call.turn(&attachment.container_id)?;
             let pod = call.pod()?;
+            must_be_known(&call, &attachment.container_id)?;
             must_be_free(&call, attachment)?;
             let request = requested(&call, attachment, &delegate, Command::Add)?;
             let mut attached = Attached::new(self.multus.device_info.clone(), turn);
@@ -124,6 +126,18 @@ impl Plugin for HotPlug {
 
     fn gc(&self, _: &Invocation) -> Result<(), multus_cni::Error> {
         Err(multus_cni::Error::from_plugin(ErrorCode::InvalidEnvironment, NotServed))
+    }
+}
+
+/// For a sandbox without an ADD of its own, or whose DEL is over, no DEL comes that would detach the network.
+fn must_be_known(call: &Call<'_>, container: &ContainerId) -> Result<(), Error> {
+    match call.scratch.load(container) {
+        Ok(None) => {
+            let (container, directory) = (container.to_string(), call.config.cni_dir.clone());
+            Err(Error::UnknownSandbox { container, directory })
+        }
+        // DEL gets along without what cannot be read.
+        Ok(Some(_)) | Err(_) => Ok(()),
     }
 }
 

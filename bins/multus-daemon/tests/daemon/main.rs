@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         ("a_network_is_plugged_into_a_pod_that_runs", a_network_is_plugged_into_a_pod_that_runs),
         ("what_is_plugged_in_goes_with_the_pod", what_is_plugged_in_goes_with_the_pod),
         ("an_interface_that_is_there_is_not_plugged_in_again", an_interface_that_is_there_is_not_plugged_in_again),
+        ("nothing_is_plugged_into_a_pod_that_is_gone", nothing_is_plugged_into_a_pod_that_is_gone),
         ("a_wish_that_cannot_be_met_is_named", a_wish_that_cannot_be_met_is_named),
         ("a_hundred_pods_at_once_all_get_their_networks", a_hundred_pods_at_once_all_get_their_networks),
         ("a_del_waits_for_the_add_that_is_under_way", a_del_waits_for_the_add_that_is_under_way),
@@ -224,9 +225,23 @@ fn an_interface_that_is_there_is_not_plugged_in_again(lab: &Lab) {
     node.is_empty(&[&sandbox]);
 }
 
+fn nothing_is_plugged_into_a_pod_that_is_gone(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    // The API still has the pod, and the runtime has not removed the namespace yet; no DEL follows.
+    let (status, body) = node.delegate("ADD", &sandbox, "net9", &json!({}));
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("nothing is known of container web-0 in"), "{body}");
+    assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.is_empty(&[&sandbox]);
+}
+
 fn a_wish_that_cannot_be_met_is_named(lab: &Lab) {
     let node = Node::new(lab);
     let sandbox = node.pod("web-0", "");
+    node.add(&sandbox).unwrap();
     let refused = |command: &str, sandbox: &Netns, wishes: Value| {
         let (status, body) = node.delegate(command, sandbox, "net9", &wishes);
         let error: Value = serde_json::from_str(&body).unwrap();
@@ -243,6 +258,7 @@ fn a_wish_that_cannot_be_met_is_named(lab: &Lab) {
     assert!(refused("ADD", &gone, json!({})).contains("pod not found in the Kubernetes API"));
     assert_eq!(node.delegate("DEL", &gone, "net9", &json!({})), (200, String::new()));
     assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox, &gone]);
 }
 
