@@ -83,7 +83,7 @@ async fn serve(
     if let Some(port) = options.metrics_port {
         let listener = metrics_server::listen(port).await?;
         let (metrics, operations, spool) = (metrics.clone(), operations.clone(), spool.clone());
-        let asked = MetricsServer { metrics, operations, spool, host_local };
+        let asked = MetricsServer::new(metrics, operations, spool, host_local);
         tokio::spawn(asked.serve(listener));
     }
     let server = Arc::new(Server::new(multus, executor.clone(), Arc::clone(&surroundings), metrics));

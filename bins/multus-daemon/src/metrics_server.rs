@@ -30,10 +30,12 @@ const LOCKS: Duration = Duration::from_secs(2);
 /// What is asked for the numbers.
 #[derive(Clone)]
 pub(crate) struct MetricsServer {
-    pub(crate) metrics: Metrics,
-    pub(crate) operations: Operations,
-    pub(crate) spool: Spool,
-    pub(crate) host_local: WatchedHostLocal,
+    metrics: Metrics,
+    operations: Operations,
+    spool: Spool,
+    host_local: WatchedHostLocal,
+    /// Of the ranges: one at a time.
+    survey: Arc<Semaphore>,
 }
 
 /// Listens on all addresses, of both families where there are two.
@@ -46,6 +48,10 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener, Error> {
 }
 
 impl MetricsServer {
+    pub(crate) fn new(metrics: Metrics, operations: Operations, spool: Spool, host_local: WatchedHostLocal) -> Self {
+        Self { metrics, operations, spool, host_local, survey: Arc::new(Semaphore::new(1)) }
+    }
+
     /// Serves whoever connects, for ever.
     pub(crate) async fn serve(self, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -86,11 +92,17 @@ impl MetricsServer {
     }
 
     async fn print(&self) -> String {
-        let host_local = self.host_local.clone();
-        // What somebody holds locked for longer stays as it was told the last time.
-        let usage = timeout(LOCKS, spawn_blocking(move || host_local.usage())).await;
-        if let Ok(Ok(usage)) = usage {
-            self.metrics.set_usage(usage);
+        // What somebody holds locked for longer stays as it was told the last time, and is not waited for by one more each
+        // time.
+        if let Ok(turn) = Arc::clone(&self.survey).try_acquire_owned() {
+            let host_local = self.host_local.clone();
+            let survey = spawn_blocking(move || {
+                let _until_the_end = turn;
+                host_local.usage()
+            });
+            if let Ok(Ok(usage)) = timeout(LOCKS, survey).await {
+                self.metrics.set_usage(usage);
+            }
         }
         let spooled = self.spool.entries().map_or(0, |entries| entries.len());
         self.metrics.print(self.operations.load(), spooled)

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         ("a_configuration_that_somebody_wrote_is_copied", a_configuration_that_somebody_wrote_is_copied),
         ("programs_are_installed_and_taken_away", programs_are_installed_and_taken_away),
         ("metrics_count_and_measure", metrics_count_and_measure),
+        ("a_locked_range_piles_up_no_threads", a_locked_range_piles_up_no_threads),
         ("options_without_a_meaning_here_are_told", options_without_a_meaning_here_are_told),
         ("the_program_tells_its_health_and_its_version", the_program_tells_its_health_and_its_version),
     ])
@@ -633,6 +634,28 @@ fn metrics_count_and_measure(lab: &Lab) {
     };
     assert!(value("process_resident_memory_bytes ") > 1e6 && value("process_open_fds ") > 3.0);
     assert!(value("process_cpu_seconds_total ") > 0.0);
+}
+
+fn a_locked_range_piles_up_no_threads(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"metricsPort": 9090}));
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    let is_told = |text: &str| text.contains("multus_reservations_used{network=\"macvlan-conf\"");
+    assert!(is_told(&metrics(&node)));
+    // A plugin that hangs, say on a disk.
+    let lock = fs::File::open(lab.data_dir().join("macvlan-conf/lock")).unwrap();
+    lock.lock().unwrap();
+    let threads = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", node.id())).unwrap();
+        tasks.count()
+    };
+    assert!(is_told(&metrics(&node)), "as it was the last time");
+    let before = threads();
+    metrics(&node);
+    metrics(&node);
+    assert_eq!(threads(), before);
+    drop(lock);
 }
 
 fn options_without_a_meaning_here_are_told(lab: &Lab) {
