@@ -56,7 +56,10 @@ pub(crate) fn run(options: &Options, keeper: Keeper, environment: Environment) -
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("cannot start", "the runtime"))?;
-    runtime.block_on(serve(options, keeper, environment, access, certificate))
+    let served = runtime.block_on(serve(options, keeper, environment, access, certificate));
+    // Else it would wait for who waits for locks of reservations, or for the answer of a name server.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(

@@ -20,7 +20,7 @@ use std::{
     path::Path,
     process::{Command, ExitCode},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use multus_cni::Error;
@@ -61,7 +61,10 @@ fn main() -> ExitCode {
         ("a_configuration_that_somebody_wrote_is_copied", a_configuration_that_somebody_wrote_is_copied),
         ("programs_are_installed_and_taken_away", programs_are_installed_and_taken_away),
         ("metrics_count_and_measure", metrics_count_and_measure),
-        ("a_locked_range_piles_up_no_threads", a_locked_range_piles_up_no_threads),
+        (
+            "a_locked_range_neither_piles_up_threads_nor_keeps_the_daemon_alive",
+            a_locked_range_neither_piles_up_threads_nor_keeps_the_daemon_alive,
+        ),
         ("options_without_a_meaning_here_are_told", options_without_a_meaning_here_are_told),
         ("the_program_tells_its_health_and_its_version", the_program_tells_its_health_and_its_version),
     ])
@@ -636,7 +639,7 @@ fn metrics_count_and_measure(lab: &Lab) {
     assert!(value("process_cpu_seconds_total ") > 0.0);
 }
 
-fn a_locked_range_piles_up_no_threads(lab: &Lab) {
+fn a_locked_range_neither_piles_up_threads_nor_keeps_the_daemon_alive(lab: &Lab) {
     let mut node = Node::without_daemon(lab, json!({"metricsPort": 9090}));
     node.start();
     let sandbox = node.pod("web-0", "macvlan-conf");
@@ -655,7 +658,14 @@ fn a_locked_range_piles_up_no_threads(lab: &Lab) {
     metrics(&node);
     metrics(&node);
     assert_eq!(threads(), before);
-    drop(lock);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(20));
+        drop(lock);
+    });
+    node.signal(Signal::SIGTERM);
+    let begun = Instant::now();
+    assert!(node.ended().success());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 fn options_without_a_meaning_here_are_told(lab: &Lab) {
