@@ -146,7 +146,12 @@ fn directory(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Somebody else may have put it aside, or removed it.
 fn is_same(path: &Path, open: &File) -> io::Result<bool> {
-    let (named, open) = (fs::metadata(path)?, open.metadata()?);
+    let named = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let open = open.metadata()?;
     Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
 }

@@ -44,6 +44,18 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 #[test]
+fn a_file_that_somebody_removed_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, path) = (log(&directory, ROTATION, tick), directory.path().join("multus.log"));
+    log.write(Level::Verbose, "lost");
+    fs::remove_file(&path).unwrap();
+    for number in 0..20 {
+        log.write(Level::Verbose, &format!("line {number}"));
+    }
+    assert!(fs::read_to_string(&path).unwrap().ends_with(" line 19\n"));
+}
+
+#[test]
 fn a_full_file_is_put_aside_and_the_oldest_go() {
     let directory = tempfile::tempdir().unwrap();
     let log = log(&directory, ROTATION, tick);
