@@ -19,7 +19,7 @@ use std::{
 use multus_core::kubernetes::{Error, Limits, NodeCertificate};
 use multus_log::{Level, Log};
 use nix::sys::signal::{SigSet, Signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use arguments::{Arguments, HELP, Request};
 
@@ -100,7 +100,14 @@ fn keep(certificate: &NodeCertificate, kubeconfig: &Path) -> Error {
         }
         let renewed = if rest.is_zero() { certificate.renew(now, Limits::default(), PATIENCE) } else { Ok(()) };
         match renewed.and_then(|()| certificate.write_kubeconfig(kubeconfig)) {
-            Ok(()) => info!("{kubeconfig:?} is written; the node has a certificate of its own"),
+            Ok(()) => {
+                info!("{kubeconfig:?} is written; the node has a certificate of its own");
+                let now = SystemTime::now();
+                if !certificate.renewal(now).is_ok_and(|due| due.is_some_and(|due| due > now)) {
+                    warn!("the new certificate is not valid at this time; is this node's clock right?");
+                    thread::sleep(NodeCertificate::PAUSE_OF_WRONG_CLOCK);
+                }
+            }
             Err(error) if is_first => return error,
             Err(error) => {
                 error!(%error, "the node's certificate is not renewed");

@@ -65,6 +65,19 @@ fn a_certificate_is_renewed_by_itself() {
 }
 
 #[test]
+fn a_clock_that_is_ahead_makes_no_flood_of_requests() {
+    let node = Node::new();
+    // Over when it is there, as for a node whose clock is ten minutes ahead of the server's.
+    node.server.sign_certificates(Duration::ZERO);
+    let mut running = node.start(&[]);
+    running.wait_for("is written");
+    running.wait_for("is this node's clock right?");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(node.server.count("create", "certificatesigningrequests"), 1);
+    assert!(running.end(Signal::SIGTERM).success());
+}
+
+#[test]
 fn a_signal_ends_it_also_while_nobody_approves() {
     let node = Node::new();
     let running = node.start(&[]);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use multus_core::kubernetes::{Access, ApiCluster, Error, Limits, NodeCertificate};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// For somebody to approve the first one.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,7 +36,14 @@ pub(crate) fn keep(certificate: NodeCertificate, cluster: Arc<ApiCluster>) -> st
             _ => {
                 let renewed = certificate.renew(now, Limits::default(), PATIENCE).and_then(|()| certificate.access());
                 match renewed.and_then(|access| cluster.reconnect(&access)) {
-                    Ok(()) => info!("the node's certificate is renewed"),
+                    Ok(()) => {
+                        info!("the node's certificate is renewed");
+                        let now = SystemTime::now();
+                        if !certificate.renewal(now).is_ok_and(|due| due.is_some_and(|due| due > now)) {
+                            warn!("the new certificate is not valid at this time; is this node's clock right?");
+                            thread::sleep(NodeCertificate::PAUSE_OF_WRONG_CLOCK);
+                        }
+                    }
                     Err(error) => {
                         error!(%error, "the node's certificate is not renewed");
                         thread::sleep(PAUSE);

@@ -38,6 +38,10 @@ pub struct NodeCertificate {
 }
 
 impl NodeCertificate {
+    /// How long to wait after a success where [`renewal`](Self::renewal) finds the new certificate due, too: this node's clock
+    /// is wrong, and by the server's it is valid for at least twice as long.
+    pub const PAUSE_OF_WRONG_CLOCK: Duration = Duration::from_secs(300);
+
     /// The certificate of `node` in `directory`. The kubeconfig `bootstrap` says where the server is, and by whose right a
     /// first certificate is asked for; `duration` is how long each is to be valid.
     ///

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         ("a_daemon_that_is_to_end_finishes_what_it_does", a_daemon_that_is_to_end_finishes_what_it_does),
         ("a_daemon_that_is_to_end_waits_only_so_long", a_daemon_that_is_to_end_waits_only_so_long),
         ("a_node_gets_a_certificate_of_its_own", a_node_gets_a_certificate_of_its_own),
+        ("a_clock_that_is_ahead_makes_no_flood_of_requests", a_clock_that_is_ahead_makes_no_flood_of_requests),
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
@@ -479,6 +480,19 @@ fn a_node_gets_a_certificate_of_its_own(lab: &Lab) {
     assert_eq!(patches.collect::<Vec<_>>(), ["system:multus:node1"]);
     node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
+}
+
+fn a_clock_that_is_ahead_makes_no_flood_of_requests(lab: &Lab) {
+    let certificate = json!({
+        "enabled": true, "bootstrapKubeconfig": lab.path("kubeconfig"), "certDir": lab.path("certificates"),
+    });
+    let mut node = Node::without_daemon(lab, json!({"perNodeCertificate": certificate}));
+    // Over when it is there, as for a node whose clock is ten minutes ahead of the server's.
+    node.api.sign_certificates(Duration::ZERO);
+    node.start();
+    wait("the daemon to notice", || node.log().contains("is this node's clock right?"));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(node.api.count("create", "certificatesigningrequests"), 2);
 }
 
 fn hostile_requests_harm_nobody(lab: &Lab) {
