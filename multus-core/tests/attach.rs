@@ -10,7 +10,7 @@ use fake::FakeCluster;
 use host_local_ipam::HostLocal;
 use macvlan::Macvlan;
 use multus_cni::{Attachment, Error, ErrorCode, Invocation, NetworkConfig, Pending, Plugin, Registry, Success};
-use multus_core::{Cluster, InterfaceRequest, Multus, Pod, PodReference};
+use multus_core::{Cluster, DeviceInfoFiles, InterfaceRequest, Multus, Pod, PodReference};
 use serde_json::{Value, json};
 use testkit::{Lab, Netns, run};
 
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ("check_looks_at_every_network", check_looks_at_every_network),
         ("garbage_is_what_the_runtime_does_not_know", garbage_is_what_the_runtime_does_not_know),
         ("what_is_plugged_in_while_garbage_is_collected_stays", what_is_plugged_in_while_garbage_is_collected_stays),
+        ("what_a_plugged_device_was_said_to_be_goes_with_it", what_a_plugged_device_was_said_to_be_goes_with_it),
         ("add_and_del_of_a_sandbox_take_turns", add_and_del_of_a_sandbox_take_turns),
         ("status_is_that_of_the_first_network", status_is_that_of_the_first_network),
     ])
@@ -310,6 +311,34 @@ fn what_is_plugged_in_while_garbage_is_collected_stays(lab: &Lab) {
     host.del(&plugged).unwrap();
     host.del(&other).unwrap();
     host.is_empty(&[&plugged, &other]);
+}
+
+fn what_a_plugged_device_was_said_to_be_goes_with_it(lab: &Lab) {
+    let host = Host::new(lab, "");
+    let sandbox = lab.container("c1");
+    host.add(&sandbox).unwrap();
+    let directory = lab.path("devinfo/cni");
+    fs::create_dir_all(&directory).unwrap();
+    let multus = host.multus.clone().with_device_info(DeviceInfoFiles::new(lab.path("devinfo")));
+    let request = InterfaceRequest::parse(r#"{"deviceID":"0000:03:00.1"}"#, "request").unwrap();
+    let plugin = multus.hot_plug(host.config().to_string().as_bytes(), request);
+    let net9 = Attachment { ifname: "net9".parse().unwrap(), ..attachment(&sandbox) };
+    // A plugin of which DEL leaves the file, as Multus removes it for the pod's own networks, and one that fails, too.
+    let script = |end: &str| {
+        let file = directory.join("vdpa-c1_net9");
+        format!("#!/bin/sh\n[ $CNI_COMMAND = DEL ] && exit 0\necho '{{}}' > {}\n{end}\n", file.display())
+    };
+    for (end, is_plugged) in [("exit 1", false), (r#"echo '{"cniVersion":"1.0.0"}'"#, true)] {
+        fs::write(lab.path("bin/vdpa"), script(end)).unwrap();
+        fs::set_permissions(lab.path("bin/vdpa"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let network = invocation(&json!({"cniVersion": "1.0.0", "name": "vdpa", "type": "vdpa"}));
+        let files = || fs::read_dir(&directory).unwrap().count();
+        let added = lab.host.within(|| plugin.add(&net9, &network).map(Pending::keep));
+        assert_eq!((added.is_ok(), files()), (is_plugged, usize::from(is_plugged)));
+        lab.host.within(|| plugin.del(&net9, &network)).unwrap();
+        assert_eq!(files(), 0);
+    }
+    host.del(&sandbox).unwrap();
 }
 
 fn add_and_del_of_a_sandbox_take_turns(lab: &Lab) {

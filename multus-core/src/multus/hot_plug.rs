@@ -4,7 +4,7 @@ use multus_cni::{
     Attachment, AttachmentRequest, CachedAttachment, Command, ContainerId, ErrorCode, Invocation, Pending, Plugin,
     Version,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Call, Multus};
 use crate::{
@@ -61,6 +61,8 @@ impl HotPlug {
             let request = requested(&call, attachment, &delegate, Command::Add)?;
             let mut attached = Attached::new(self.multus.device_info.clone(), turn);
             let failed = |source| Error::Delegate { network: delegate.name.clone(), source };
+            // Where the plugin makes the file.
+            attached.note_device_info(&delegate.name, &request.attachment.id());
             let add = || call.chain.add(&delegate.config, &request).map_err(failed);
             let pending = timed_network(&*self.multus.observer, Command::Add, &delegate.name, add)?;
             let success = pending.success().clone();
@@ -105,7 +107,11 @@ impl Plugin for HotPlug {
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
         self.work(Command::Del, attachment, invocation, |call, delegate, request| {
-            call.chain.del(&delegate.config, request)
+            let deleted = call.chain.del(&delegate.config, request);
+            if let Err(error) = self.multus.device_info.remove(&delegate.name, &request.attachment.id()) {
+                warn!(%error, "a device-info file is left");
+            }
+            deleted
         })
     }
 
