@@ -20,10 +20,12 @@ pub(crate) struct WatchedHostLocal {
 }
 
 impl WatchedHostLocal {
-    fn note(&self, invocation: &Invocation) {
+    fn note(&self, invocation: &Invocation, is_newest: bool) {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         let name = invocation.config.name().as_str();
-        if networks.len() < MOST_NETWORKS || networks.contains_key(name) {
+        let is_known = networks.contains_key(name);
+        let is_noted = if is_known { is_newest } else { networks.len() < MOST_NETWORKS };
+        if is_noted {
             networks.insert(name.to_owned(), invocation.clone());
         }
     }
@@ -44,12 +46,13 @@ impl WatchedHostLocal {
 
 impl Plugin for WatchedHostLocal {
     fn add(&self, attachment: &Attachment, invocation: &Invocation) -> Result<Pending, Error> {
-        self.note(invocation);
+        self.note(invocation, true);
         self.plugin.add(attachment, invocation)
     }
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
-        self.note(invocation);
+        // By the configuration of its ADD, which may be an old one.
+        self.note(invocation, false);
         self.plugin.del(attachment, invocation)
     }
 
@@ -75,11 +78,43 @@ impl Plugin for WatchedHostLocal {
         invocation: &Invocation,
         delete_interface: &mut dyn FnMut(),
     ) -> Result<(), Error> {
-        self.note(invocation);
+        // By the configuration of its ADD, which may be an old one.
+        self.note(invocation, false);
         self.plugin.del_with_interface(attachment, invocation, delete_interface)
     }
 
     fn serializes_attachments(&self) -> bool {
         self.plugin.serializes_attachments()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use multus_cni::NetworkConfig;
+    use serde_json::json;
+
+    use super::*;
+
+    fn invocation(directory: &std::path::Path, subnet: &str) -> Invocation {
+        let config = json!({
+            "cniVersion": "1.0.0", "name": "net", "ipam": {
+                "type": "host-local", "dataDir": directory, "ranges": [[{"subnet": subnet}]],
+            },
+        });
+        Invocation::new(NetworkConfig::parse(config.to_string()).unwrap())
+    }
+
+    #[test]
+    fn the_del_of_an_old_pod_does_not_bring_its_range_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let watched = WatchedHostLocal::default();
+        let [old, new] = ["10.0.0.0/29", "10.0.0.0/24"].map(|subnet| invocation(directory.path(), subnet));
+        let attachment =
+            |id: &str| Attachment { container_id: id.parse().unwrap(), ifname: "net1".parse().unwrap(), netns: None };
+        watched.add(&attachment("c1"), &old).unwrap().keep();
+        watched.add(&attachment("c2"), &new).unwrap().keep();
+        watched.del(&attachment("c1"), &old).unwrap();
+        let ranges: Vec<String> = watched.usage().iter().map(|(_, range, _)| range.to_string()).collect();
+        assert_eq!(ranges, ["10.0.0.1-10.0.0.254"]);
     }
 }
