@@ -2,14 +2,15 @@
 //!
 //! `<directory>/<20 digits>.json`, mode 0600 in a directory 0700, each a [`Request`]. A file is there with its whole
 //! content and on the disk, or not at all: a DEL that is lost is an address that is lost. Writers take turns by flock(2)
-//! on `<directory>/lock`; whoever reads needs no lock.
+//! on `<directory>/lock`, which has the last number that was given; whoever reads needs no lock. No number is given twice:
+//! who is late with removing a file would remove another's.
 //!
 //! The daemon works the spool off once it answers on its socket, and before it calls itself ready. A shim that has added a
 //! request then asks for the daemon again: either that one finds the file, or this one finds the daemon.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
@@ -86,16 +87,19 @@ impl Spool {
     /// When it could not be kept, or others did not finish within `patience`.
     pub fn add(&self, request: &Request, patience: Duration) -> Result<Entry, SpoolError> {
         self.make_directory()?;
-        let _released_on_return = self.lock(patience)?;
+        let mut lock = self.lock(patience)?;
         let content = request.print();
         let entries = self.entries()?;
         let entry = match entries.iter().find(|entry| self.holds(**entry, &content)) {
             Some(same) => *same,
             None => {
-                let next = entries.last().map_or(Some(1), |last| last.0.checked_add(1));
-                let next = next.filter(|_| entries.len() < ENTRIES_LIMIT);
+                let last = entries.last().map_or(0, |last| last.0).max(last_given(&mut lock));
+                let next = last.checked_add(1).filter(|_| entries.len() < ENTRIES_LIMIT);
                 let entry = Entry(next.ok_or_else(|| SpoolError::Full(self.directory.clone()))?);
                 self.write(entry, &content)?;
+                // As long as the file is there, it tells itself.
+                let digits = format!("{:0DIGITS$}", entry.0);
+                let _full_disk = lock.rewind().and_then(|()| lock.write_all(digits.as_bytes()));
                 entry
             }
         };
@@ -160,7 +164,7 @@ impl Spool {
 
     fn lock(&self, patience: Duration) -> Result<File, SpoolError> {
         let path = self.directory.join("lock");
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = open.map_err(failed("cannot open", &path))?;
         let deadline = Instant::now() + patience;
         loop {
@@ -196,6 +200,13 @@ impl Entry {
         let well_formed = digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
         digits.parse().ok().filter(|_| well_formed).map(Self)
     }
+}
+
+/// What is no number is that of a shim that kept none.
+fn last_given(lock: &mut File) -> u64 {
+    let mut digits = String::new();
+    let read = lock.take(64).read_to_string(&mut digits);
+    read.ok().and_then(|_| digits.parse().ok()).unwrap_or_default()
 }
 
 fn sync(directory: &Path) -> Result<(), SpoolError> {
@@ -248,6 +259,17 @@ mod tests {
             assert_eq!(spool.read(*entry).unwrap(), None);
         }
         assert_eq!(spool.entries().unwrap(), []);
+    }
+
+    #[test]
+    fn a_number_is_never_given_twice() {
+        let (_directory, spool) = spool();
+        // A daemon works on it, and meanwhile its shim has found the daemon and takes it out.
+        let worked_on = spool.add(&request("c1"), PATIENCE).unwrap();
+        spool.remove(worked_on).unwrap();
+        let other = spool.add(&request("c2"), PATIENCE).unwrap();
+        spool.remove(worked_on).unwrap();
+        assert_eq!(spool.read(other).unwrap(), Some(request("c2")));
     }
 
     #[test]
