@@ -1,12 +1,18 @@
 //! Capabilities: the daemon with those of the manifest, in a mount namespace as a container has it.
 
-use std::{env, fs, os::unix::fs::symlink, path::Path, process::ExitCode};
+use std::{
+    env, fs,
+    fs::Permissions,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::ExitCode,
+};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use serde_json::json;
 use testkit::{Lab, Netns};
 
-use crate::{manifests::daemon_set, node::Node};
+use crate::{files::text, manifests::daemon_set, node::Node};
 
 /// The host's root is at `$0`, and a container's own `/proc/sys` is read-only.
 const CONTAINER: &str = "set -e
@@ -47,6 +53,25 @@ pub(crate) fn without_sys_chroot_no_plugin_is_executed(lab: &Lab) {
 pub(crate) fn without_net_raw_no_plugin_announces(lab: &Lab) {
     let error = failure_without(lab, "NET_RAW");
     assert!(error.contains("cannot announce: EPERM"), "{error}");
+}
+
+pub(crate) fn executed_plugins_find_the_hosts_programs(lab: &Lab) {
+    let root = lab.path("hostroot");
+    fs::create_dir(&root).unwrap();
+    let mut node = Node::without_daemon(lab, json!({"chrootDir": root}));
+    let script = "#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\nip -V >&2 && echo '{\"cniVersion\":\"1.0.0\"}'\n";
+    fs::write(lab.path("bin/caller"), script).unwrap();
+    fs::set_permissions(lab.path("bin/caller"), Permissions::from_mode(0o755)).unwrap();
+    node.network("caller", &json!({"cniVersion": "1.0.0", "name": "caller", "type": "caller"}));
+    let containerfile = text("deploy/Containerfile");
+    let path = containerfile.lines().find_map(|line| line.strip_prefix("ENV ")).unwrap();
+    let words = ["unshare", "--mount", "sh", "-c", CONTAINER, root.to_str().unwrap(), "/usr/bin/env", path];
+    node.wrapper = words.iter().map(Into::into).collect();
+    let sandbox = node.pod("web-0", "caller");
+    node.start();
+    node.add(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
 }
 
 fn failure_without(lab: &Lab, capability: &str) -> String {

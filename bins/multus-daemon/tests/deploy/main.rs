@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             access::a_certificate_needs_all_of_its_role_and_nothing_else(lab);
         }),
         ("a_pod_gets_its_networks_under_the_role", access::a_pod_gets_its_networks_under_the_role),
+        ("executed_plugins_find_the_hosts_programs", capabilities::executed_plugins_find_the_hosts_programs),
         ("four_capabilities_are_enough", capabilities::four_capabilities_are_enough),
         ("without_sys_admin_no_sandbox_is_entered", capabilities::without_sys_admin_no_sandbox_is_entered),
         ("without_net_admin_no_link_is_made", capabilities::without_net_admin_no_link_is_made),
