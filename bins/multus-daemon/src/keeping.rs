@@ -3,7 +3,7 @@
 use std::{
     io::{PipeWriter, pipe},
     os::fd::AsFd,
-    thread::{Builder, JoinHandle},
+    thread::Builder,
 };
 
 use thin_entrypoint::Keeper;
@@ -14,10 +14,10 @@ use crate::error::Error;
 /// It reads and writes small files, and waits.
 const STACK: usize = 256 << 10;
 
-/// The thread that keeps the configuration. It ends when this is dropped; what it has written stays.
+/// The thread that keeps the configuration. It ends soon after this is dropped; what it has written stays. Nobody waits for
+/// it, since a disk or another writer may hold it up, and no file is ever there in part.
 pub(crate) struct Keeping {
-    stop: Option<PipeWriter>,
-    thread: Option<JoinHandle<()>>,
+    _stop: PipeWriter,
 }
 
 impl Keeping {
@@ -30,15 +30,7 @@ impl Keeping {
                 error!(%error, "the runtime's configuration is not kept any more");
             }
         };
-        let thread = Builder::new().name("configuration".to_owned()).stack_size(STACK).spawn(keep).map_err(failed)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Keeping {
-    fn drop(&mut self) {
-        self.stop = None;
-        // A panic in it has been told.
-        let _ended = self.thread.take().map(JoinHandle::join);
+        Builder::new().name("configuration".to_owned()).stack_size(STACK).spawn(keep).map_err(failed)?;
+        Ok(Self { _stop: stop })
     }
 }

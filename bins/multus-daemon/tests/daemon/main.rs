@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
         ("the_runtimes_configuration_is_kept_and_stays", the_runtimes_configuration_is_kept_and_stays),
+        ("a_directory_that_is_stuck_does_not_keep_the_daemon", a_directory_that_is_stuck_does_not_keep_the_daemon),
         ("a_configuration_that_somebody_wrote_is_copied", a_configuration_that_somebody_wrote_is_copied),
         ("programs_are_installed_and_taken_away", programs_are_installed_and_taken_away),
         ("metrics_count_and_measure", metrics_count_and_measure),
@@ -568,6 +569,30 @@ fn the_runtimes_configuration_is_kept_and_stays(lab: &Lab) {
     node.signal(Signal::SIGTERM);
     assert!(node.ended().success());
     assert_eq!(content(), Some(expected));
+}
+
+fn a_directory_that_is_stuck_does_not_keep_the_daemon(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"cniVersion": "0.3.1", "socketDir": lab.path("run")}));
+    let directory = fs::File::open(lab.path("net.d")).unwrap();
+    fs::write(lab.path("net.d/10-flannel.conf"), r#"{"cniVersion":"0.3.1","name":"cbr0","type":"bridge"}"#).unwrap();
+    // Another writer that has stopped in the middle.
+    directory.lock().unwrap();
+    node.start();
+    let keeps = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", node.id())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
+        names.filter(|name| name.starts_with("configuration")).count() == 1
+    };
+    wait("the configuration to be kept", keeps);
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(20));
+        drop(directory);
+    });
+    thread::sleep(Duration::from_millis(500));
+    node.signal(Signal::SIGTERM);
+    let begun = Instant::now();
+    assert!(node.ended().success());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 fn a_configuration_that_somebody_wrote_is_copied(lab: &Lab) {
