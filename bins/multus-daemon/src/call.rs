@@ -108,7 +108,12 @@ impl Call {
         let attachment = match command {
             Command::Gc | Command::Status | Command::Version => None,
             Command::Add | Command::Del | Command::Check => {
-                let ifname = value("CNI_IFNAME").filter(|name| !name.is_empty()).unwrap_or("eth0");
+                let ifname = match value("CNI_IFNAME").filter(|name| !name.is_empty()) {
+                    Some(ifname) => ifname,
+                    None if scope == Scope::Sandbox => "eth0",
+                    // It is the pod's own, and no single network's to take or to delete.
+                    None => return Err(Unusable::Missing("CNI_IFNAME")),
+                };
                 Some(Attachment {
                     container_id: present("CNI_CONTAINERID")?.parse()?,
                     ifname: ifname.parse()?,

@@ -219,8 +219,8 @@ fn an_interface_that_is_there_is_not_plugged_in_again(lab: &Lab) {
     let (status, body) = delegate("ADD", "net9");
     assert_eq!(status, 200, "{body}");
     assert_eq!(sandbox.links(), ["eth0", "lo", "net9", "peer"]);
-    // A controller that has forgotten, and one that names no interface at all.
-    for (ifname, other) in [("net9", "pairs"), ("", "cbr0")] {
+    // A controller that has forgotten, and one that takes an interface of the pod's own.
+    for (ifname, other) in [("net9", "pairs"), ("eth0", "cbr0")] {
         let (status, body) = delegate("ADD", ifname);
         assert_eq!((status, sandbox.links().join(" ").as_str()), (400, "eth0 lo net9 peer"), "{body}");
         assert!(body.contains(&format!("already exists: network \\\"{other}\\\" of this pod has it")), "{body}");
@@ -260,6 +260,13 @@ fn a_wish_that_cannot_be_met_is_named(lab: &Lab) {
     let error = refused("ADD", &sandbox, json!({"ips": ["10.9.9.9/24"]}));
     assert!(error.starts_with("Multus: [test/web-0/uid-web-0]: ") && error.contains("\"plugged\""), "{error}");
     assert!(refused("GC", &sandbox, json!({})).starts_with("unknown cmd type: GC is of all networks"));
+    // That would be eth0's, if it were taken as in a call for the whole sandbox.
+    for command in ["ADD", "CHECK", "DEL"] {
+        let (status, body) = node.delegate(command, &sandbox, "", &json!({}));
+        assert_eq!(status, 400, "{command} {body}");
+        assert!(body.contains("CNI_IFNAME is missing"), "{command} {body}");
+        assert_eq!(sandbox.links(), ["eth0", "lo"], "{command}");
+    }
     let gone = lab.container("web-1");
     assert!(refused("ADD", &gone, json!({})).contains("pod not found in the Kubernetes API"));
     assert_eq!(node.delegate("DEL", &gone, "net9", &json!({})), (200, String::new()));
