@@ -27,9 +27,11 @@ e2e:
 	cargo build --quiet -p multus-daemon -p multus-shim -p passthru
 	CI=true E2E_KUBECONFIG="$(abspath $(KUBECONFIG))" cargo test -p e2e
 
-# The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`.
+# The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`; the daemon
+# killed at every system call of an ADD and of a DEL.
 soak:
 	SOAK=1 CI=true cargo test -p host-local-ipam -p host-local-plugin --test faults -- --nocapture
+	SOAK=1 CI=true cargo test -p multus-daemon --test kills -- --nocapture
 
 lint:
 	cargo fmt --all --check

@@ -163,6 +163,8 @@ impl Call<'_> {
         let pod = timed(observer, Step::Pod, || self.pod())?;
         let delegates = timed(observer, Step::Plan, || self.plan(pod.as_ref()))?;
         let requests = self.sandbox(attachment).requests(&delegates, Command::Add)?;
+        // Of an ADD before, which is not this one's to forget.
+        let before = self.scratch.load(&attachment.container_id).ok().flatten().unwrap_or_default();
         self.scratch.save(&attachment.container_id, &delegates)?;
 
         let mut attached = Attached::new(self.multus.device_info.clone(), turn);
@@ -170,7 +172,7 @@ impl Call<'_> {
             Ok(success) => Ok(Pending::new(success, attached)),
             Err(cause) => Err(match attached.take_back() {
                 // The runtime will call DEL: for nothing, and not for a plugin that has just failed to be found.
-                Ok(()) => self.scratch.save(&attachment.container_id, &[]).err().unwrap_or(cause),
+                Ok(()) => self.scratch.save(&attachment.container_id, &before).err().unwrap_or(cause),
                 Err(remains) => Error::NotUndone { cause: Box::new(cause), remains },
             }),
         }

@@ -23,6 +23,12 @@ fn main() -> ExitCode {
             "a_status_that_cannot_be_written_takes_everything_back",
             a_status_that_cannot_be_written_takes_everything_back,
         ),
+        (
+            "default_routes_that_cannot_be_set_take_everything_back",
+            default_routes_that_cannot_be_set_take_everything_back,
+        ),
+        ("an_interface_that_is_taken_is_an_error_and_stays", an_interface_that_is_taken_is_an_error_and_stays),
+        ("a_namespace_that_is_not_there_is_an_error", a_namespace_that_is_not_there_is_an_error),
         ("a_result_that_is_not_delivered_takes_everything_back", a_result_that_is_not_delivered_takes_everything_back),
         ("the_default_route_moves_to_the_interface_that_asks", the_default_route_moves_to_the_interface_that_asks),
         ("del_needs_neither_the_pod_nor_the_definition", del_needs_neither_the_pod_nor_the_definition),
@@ -124,6 +130,43 @@ fn a_status_that_cannot_be_written_takes_everything_back(lab: &Lab) {
     assert!(error.to_string().contains("patch pod test/web-0: forbidden"), "{error}");
     assert_eq!(sandbox.links(), ["lo"]);
     assert!(host.reserved().is_empty());
+}
+
+fn default_routes_that_cannot_be_set_take_everything_back(lab: &Lab) {
+    // In nobody's subnet.
+    let host = Host::new(lab, r#"[{"name":"macvlan-conf"},{"name":"routed","default-route":["203.0.113.1"]}]"#);
+    let sandbox = lab.container("c1");
+    let error = host.add(&sandbox).unwrap_err().to_string();
+    assert!(error.starts_with("Multus: [test/web-0/uid-1]: ") && error.contains("net2"), "{error}");
+    assert_eq!(sandbox.links(), ["lo"]);
+    assert_eq!(host.reserved(), [""; 0]);
+    assert!(host.cluster.statuses.lock().unwrap().is_empty());
+    host.del(&sandbox).unwrap();
+    host.is_empty(&[&sandbox]);
+}
+
+fn an_interface_that_is_taken_is_an_error_and_stays(lab: &Lab) {
+    let host = Host::new(lab, "macvlan-conf");
+    let sandbox = lab.container("c1");
+    sandbox.ip("link add net1 type veth peer name other");
+    let error = host.add(&sandbox).unwrap_err().to_string();
+    assert!(
+        error.contains("network \"test/macvlan-conf\"") && error.contains("the sandbox has an interface of that name"),
+        "{error}"
+    );
+    assert_eq!(sandbox.links(), ["lo", "net1", "other"]);
+    assert_eq!(sandbox.link("net1").unwrap()["linkinfo"]["info_kind"], "veth");
+    assert_eq!(host.reserved(), [""; 0]);
+}
+
+fn a_namespace_that_is_not_there_is_an_error(lab: &Lab) {
+    let host = Host::new(lab, "macvlan-conf");
+    let sandbox = lab.container("c1");
+    sandbox.remove_path();
+    let error = host.add(&sandbox).unwrap_err().to_string();
+    let network = "error adding container to network \"cbr0\": ";
+    assert!(error.contains(network) && error.contains(sandbox.path().to_str().unwrap()), "{error}");
+    assert_eq!(host.reserved(), [""; 0]);
 }
 
 fn a_result_that_is_not_delivered_takes_everything_back(lab: &Lab) {

@@ -15,6 +15,7 @@
 )]
 
 mod contained;
+mod killing;
 mod lab;
 mod machine;
 mod netns;
@@ -27,6 +28,7 @@ use std::{env, process::ExitCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use contained::cgroup;
+pub use killing::kill_at;
 pub use lab::Lab;
 pub use machine::Machine;
 pub use netns::{Netns, enter_private_namespaces};
