@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use multus_cni::Error;
 use multus_core::kubernetes;
 use nix::sys::signal::Signal;
@@ -36,12 +37,17 @@ fn main() -> ExitCode {
         ("a_pod_gets_its_networks_and_their_status", a_pod_gets_its_networks_and_their_status),
         ("networks_get_the_devices_that_the_kubelet_allocated", networks_get_the_devices_that_the_kubelet_allocated),
         ("requests_and_answers_are_upstreams", requests_and_answers_are_upstreams),
+        ("upstreams_shim_gets_what_it_expects", upstreams_shim_gets_what_it_expects),
+        ("the_daemons_configuration_wins_over_the_requests", the_daemons_configuration_wins_over_the_requests),
         ("a_network_is_plugged_into_a_pod_that_runs", a_network_is_plugged_into_a_pod_that_runs),
         ("what_is_plugged_in_goes_with_the_pod", what_is_plugged_in_goes_with_the_pod),
         ("an_interface_that_is_there_is_not_plugged_in_again", an_interface_that_is_there_is_not_plugged_in_again),
         ("nothing_is_plugged_into_a_pod_that_is_gone", nothing_is_plugged_into_a_pod_that_is_gone),
         ("a_wish_that_cannot_be_met_is_named", a_wish_that_cannot_be_met_is_named),
         ("a_hundred_pods_at_once_all_get_their_networks", a_hundred_pods_at_once_all_get_their_networks),
+        ("one_at_a_time_is_enough_for_all", one_at_a_time_is_enough_for_all),
+        ("a_sandbox_is_attached_whole_or_not_whatever_crosses", a_sandbox_is_attached_whole_or_not_whatever_crosses),
+        ("a_sandbox_may_be_added_again_behind_its_del", a_sandbox_may_be_added_again_behind_its_del),
         ("a_del_waits_for_the_add_that_is_under_way", a_del_waits_for_the_add_that_is_under_way),
         ("an_add_that_waits_is_overtaken_by_its_del", an_add_that_waits_is_overtaken_by_its_del),
         ("what_is_made_for_a_client_that_left_is_undone", what_is_made_for_a_client_that_left_is_undone),
@@ -163,6 +169,121 @@ fn requests_and_answers_are_upstreams(lab: &Lab) {
     assert!(node.raw(b"GET /cni HTTP/1.1\r\nHost: dummy\r\n\r\n").starts_with("HTTP/1.1 405 "));
     assert_eq!(node.probe("/nothing"), Some(404));
     node.is_empty(&[&sandbox, &missing]);
+}
+
+/// Byte for byte what upstream's shim sends: each request on a connection of its own, a probe first.
+fn upstreams_shim_gets_what_it_expects(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    let post = |target: &str, body: &str| {
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: dummy\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: {}\r\n\
+             Content-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n",
+            body.len()
+        );
+        let answer = node.raw(format!("{head}{body}").as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nconnection: close"), "{head}");
+        (head.to_lowercase(), body.to_owned())
+    };
+    let calls = [
+        ("/readyz", "STATUS"),
+        ("/readyz", "GC"),
+        ("/healthz", "ADD"),
+        ("/healthz", "CHECK"),
+        ("/healthz", "DEL"),
+        ("/readyz", "ADD"),
+        ("/readyz", "CHECK"),
+        ("/healthz", "DEL"),
+        ("/healthz", "DEL"),
+    ];
+    for (probe, command) in calls {
+        let (head, body) = post(probe, "null");
+        assert!(head.starts_with("http/1.1 200 ok") && body.is_empty(), "{probe}: {head}");
+        let mut request = node.request(command, &sandbox);
+        request["env"]["HOME"] = json!("/root");
+        if matches!(command, "STATUS" | "GC") {
+            // Of no sandbox.
+            let env = request["env"].as_object_mut().unwrap();
+            env.retain(|name, _| ["CNI_COMMAND", "CNI_PATH", "HOME"].contains(&&**name));
+        }
+        let (head, body) = post("/cni", &request.to_string());
+        assert!(head.starts_with("http/1.1 200 ok"), "{command}: {head} {body}");
+        if command == "ADD" {
+            let result: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(result["Result"]["cniVersion"], "1.1.0");
+            assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+        } else {
+            assert_eq!(body, "", "{command}");
+        }
+    }
+    node.is_empty(&[&sandbox]);
+
+    // A failure is told in the object that it passes on, and what is no request in words.
+    let (head, body) = post("/cni", &node.request("ADD", &node.pod("web-1", "nowhere")).to_string());
+    assert!(head.starts_with("http/1.1 400 ") && head.contains("content-type: application/json"), "{head}");
+    let error: Value = serde_json::from_str(&body).unwrap();
+    assert!(!error["msg"].as_str().unwrap().is_empty() && error["code"].is_u64(), "{error}");
+    let (head, body) = post("/cni", "null");
+    assert!(head.starts_with("http/1.1 400 ") && head.contains("content-type: text/plain"), "{head}");
+    assert!(body.starts_with("not a CNI request: ") && body.ends_with('\n'), "{body}");
+
+    // Old kubelets tell no UID, and a runtime may leave the interface out.
+    let mut request = node.request("ADD", &sandbox);
+    request["env"]["CNI_ARGS"] = json!("IgnoreUnknown=1;K8S_POD_NAMESPACE=test;K8S_POD_NAME=web-0");
+    request["env"].as_object_mut().unwrap().remove("CNI_IFNAME");
+    assert!(post("/cni", &request.to_string()).0.starts_with("http/1.1 200 "));
+    assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+    assert_eq!(node.network_status("web-0").as_array().unwrap().len(), 2);
+
+    // The client for dynamic networks says no more of the pod than this.
+    let mut request = node.request("ADD", &sandbox);
+    request["env"]["CNI_ARGS"] = json!("K8S_POD_NAMESPACE=test;K8S_POD_NAME=web-0;K8S_POD_UID=uid-web-0");
+    request["env"]["CNI_IFNAME"] = json!("net9");
+    let (head, body) = post("/delegate", &request.to_string());
+    assert!(head.starts_with("http/1.1 400 ") && body.contains("multus-shim"), "{head} {body}");
+    let network = node.api.object("network-attachment-definitions", "test", "macvlan-conf").unwrap();
+    request["config"] = json!(BASE64_STANDARD.encode(network["spec"]["config"].as_str().unwrap()));
+    request["interfaceAttributes"] = json!({"ips": null, "mac": "", "cni-args": null});
+    let (head, body) = post("/delegate", &request.to_string());
+    assert!(head.starts_with("http/1.1 200 ") && body.starts_with("{\"Result\":{"), "{head} {body}");
+    assert_eq!(sandbox.links(), ["eth0", "lo", "net1", "net9"]);
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+}
+
+fn the_daemons_configuration_wins_over_the_requests(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"namespaceIsolation": true, "globalNamespaces": "lab"}));
+    node.start();
+    let sandbox = node.pod("web-0", "default/macvlan-conf");
+    let mut config = node.config();
+    for (key, value) in [
+        ("namespaceIsolation", json!(false)),
+        ("globalNamespaces", json!("default")),
+        ("cniDir", json!("/nowhere/at/all")),
+        ("readinessindicatorfile", json!("/nowhere/at/all")),
+        ("logLevel", json!("panic")),
+        ("logFile", json!(lab.path("log-of-the-request"))),
+    ] {
+        config[key] = value;
+    }
+    let mut request = node.request("ADD", &sandbox);
+    request["config"] = json!(BASE64_STANDARD.encode(config.to_string()));
+    let refused = node.post("/cni", request.to_string().as_bytes()).unwrap();
+    let error: Value = serde_json::from_slice(&refused.body).unwrap();
+    let text = "namespace isolation enabled, annotation violates permission, pod is in namespace test but refers to target \
+                namespace default";
+    assert!(error["msg"].as_str().unwrap().contains(text), "{error}");
+    // Its log is its own, whatever requests say.
+    assert!(node.log().contains(text) && !lab.path("log-of-the-request").exists(), "{}", node.log());
+    // What the daemon does not say is the request's.
+    let allowed = node.pod("web-1", "macvlan-conf");
+    let mut request = node.request("ADD", &allowed);
+    request["config"] = json!(BASE64_STANDARD.encode(config.to_string()));
+    assert_eq!(node.post("/cni", request.to_string().as_bytes()).unwrap().status, 200);
+    assert_eq!(allowed.links(), ["eth0", "lo", "net1"]);
+    node.del(&allowed).unwrap();
+    node.is_empty(&[&sandbox, &allowed]);
 }
 
 fn a_network_is_plugged_into_a_pod_that_runs(lab: &Lab) {
@@ -296,6 +417,82 @@ fn a_hundred_pods_at_once_all_get_their_networks(lab: &Lab) {
     assert!(idle < 12 << 10 && memory < 24 << 10, "{idle} KiB, {memory} KiB");
     all(&|sandbox| node.del(sandbox));
     node.is_empty(&sandboxes.iter().collect::<Vec<_>>());
+}
+
+fn one_at_a_time_is_enough_for_all(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"connectionLimit": 1}));
+    node.start();
+    let sandboxes: Vec<Netns> = (0..6).map(|number| node.pod(&format!("web-{number}"), "macvlan-conf")).collect();
+    thread::scope(|scope| {
+        let adds: Vec<_> = sandboxes.iter().map(|sandbox| scope.spawn(|| node.add(sandbox))).collect();
+        adds.into_iter().for_each(|add| drop(add.join().unwrap().unwrap()));
+    });
+    sandboxes.iter().for_each(|sandbox| node.del(sandbox).unwrap());
+    node.is_empty(&sandboxes.iter().collect::<Vec<_>>());
+}
+
+/// What is sent at once arrives in any order; what is sent one after the other in that.
+fn a_sandbox_is_attached_whole_or_not_whatever_crosses(lab: &Lab) {
+    let node = Node::new(lab);
+    let orders = ["AD", "DA", "ADA", "DAD", "AAD", "ADAD", "DDAA"];
+    for (number, order) in orders.iter().cycle().take(orders.len() * 5).enumerate() {
+        let sandbox = node.pod(&format!("web-{number}"), "macvlan-conf");
+        let request = |letter| node.request(if letter == 'A' { "ADD" } else { "DEL" }, &sandbox).to_string();
+        let ask = |letter| (letter, node.post("/cni", request(letter).as_bytes()).unwrap());
+        let is_in_order = number < orders.len();
+        let answers: Vec<_> = if is_in_order {
+            order.chars().map(ask).collect()
+        } else {
+            let ask = &ask;
+            thread::scope(|scope| {
+                let calls: Vec<_> = order.chars().map(|letter| scope.spawn(move || ask(letter))).collect();
+                calls.into_iter().map(|call| call.join().unwrap()).collect()
+            })
+        };
+        let mut adds = 0;
+        for (letter, answer) in answers {
+            let body = String::from_utf8(answer.body).unwrap();
+            let is_expected =
+                ["overtook this ADD", "the sandbox has an interface of that name", "duplicate allocation"];
+            let is_refused = letter == 'A' && is_expected.iter().any(|text| body.contains(text));
+            assert!(answer.status == 200 || is_refused, "{order}: {letter}: {body}");
+            adds += usize::from(letter == 'A' && answer.status == 200);
+        }
+        let is_attached = sandbox.links() == ["eth0", "lo", "net1"];
+        assert!(is_attached || sandbox.links() == ["lo"], "{order}: {:?}", sandbox.links());
+        assert!(adds > 0 || !is_attached, "{order}");
+        if is_in_order {
+            assert_eq!(is_attached, order.ends_with('A'), "{order}");
+        }
+        node.del(&sandbox).unwrap();
+        node.is_empty(&[&sandbox]);
+    }
+}
+
+fn a_sandbox_may_be_added_again_behind_its_del(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"metricsPort": 9094}));
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf,slow");
+    let waiting =
+        |count| wait("the queue", || metrics(&node).contains(&format!("multus_operations_waiting {count}\n")));
+    thread::scope(|scope| {
+        let first = scope.spawn(|| node.add(&sandbox));
+        node.wait_until_begun();
+        let del = scope.spawn(|| node.del(&sandbox));
+        waiting(1);
+        let second = scope.spawn(|| node.add(&sandbox));
+        waiting(2);
+        node.release();
+        first.join().unwrap().unwrap();
+        node.wait_until_begun();
+        del.join().unwrap().unwrap();
+        node.release();
+        second.join().unwrap().unwrap();
+    });
+    assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+    node.check(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
 }
 
 fn a_del_waits_for_the_add_that_is_under_way(lab: &Lab) {
