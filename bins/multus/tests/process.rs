@@ -5,6 +5,7 @@
 use std::{
     fs,
     ops::Deref,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -26,6 +27,12 @@ fn main() -> ExitCode {
         ("inline_delegates_need_no_cluster", inline_delegates_need_no_cluster),
         ("built_in_plugins_can_be_turned_off", built_in_plugins_can_be_turned_off),
         ("the_walkthrough", the_walkthrough),
+        ("the_result_is_in_the_version_of_the_configuration", the_result_is_in_the_version_of_the_configuration),
+        (
+            "a_list_gets_the_addresses_and_the_route_that_are_asked_for",
+            a_list_gets_the_addresses_and_the_route_that_are_asked_for,
+        ),
+        ("plugins_beside_the_cluster_networks_file_join_it", plugins_beside_the_cluster_networks_file_join_it),
         ("devices_are_the_kubelets_and_those_of_claims", devices_are_the_kubelets_and_those_of_claims),
         ("a_pod_that_is_not_there_gets_nothing", a_pod_that_is_not_there_gets_nothing),
         ("an_api_server_that_is_away_is_an_error_in_time", an_api_server_that_is_away_is_an_error_in_time),
@@ -126,6 +133,97 @@ fn the_walkthrough(lab: &Lab) {
     server.stop();
     node.call("DEL", &sandbox, &config).succeeded();
     node.is_empty(&sandbox);
+}
+
+fn the_result_is_in_the_version_of_the_configuration(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = lab.container("c1");
+    for (outer, own) in [("1.1.0", "0.3.1"), ("0.3.1", "1.0.0"), ("0.2.0", "1.1.0")] {
+        let mut config = with(&node.config(), "cniVersion", json!(outer));
+        config["delegates"] = json!([with(&macvlan(lab, "first", "10.1.0"), "cniVersion", json!(own))]);
+        let result = node.call("ADD", &sandbox, &config).result();
+        assert_eq!(result["cniVersion"], outer);
+        node.call("DEL", &sandbox, &config).succeeded();
+        node.is_empty(&sandbox);
+    }
+}
+
+/// Without a name, with static addresses and another plugin behind, asked for by capability or in `CNI_ARGS`.
+fn a_list_gets_the_addresses_and_the_route_that_are_asked_for(lab: &Lab) {
+    let node = Node::new(lab);
+    let server = node.server();
+    let config = node.config_with_cluster(&server);
+    for version in ["0.3.1", "0.4.0", "1.0.0"] {
+        for (name, capabilities) in [("by-capability", json!({"ips": true})), ("by-argument", json!({}))] {
+            let plugin = json!({
+                "type": "macvlan", "master": "ens32", "mode": "bridge", "capabilities": capabilities,
+                "ipam": {"type": "static"},
+            });
+            let list = json!({"cniVersion": version, "plugins": [plugin, {"type": "tuning"}]});
+            server.put(json!({
+                "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+                "metadata": {"namespace": "test", "name": name}, "spec": {"config": list.to_string()},
+            }));
+        }
+        for (name, address, gateway, default) in [
+            ("by-capability", "10.1.1.11/24", None, "10.244.1.1 eth0"),
+            ("by-argument", "10.1.1.22/24", None, "10.244.1.1 eth0"),
+            ("by-argument", "10.1.1.21/24", Some("10.1.1.254"), "10.1.1.254 net1"),
+        ] {
+            let mut element = json!({"name": name, "ips": [address]});
+            if let Some(gateway) = gateway {
+                element["default-route"] = json!([gateway]);
+            }
+            let mut pod = server.object("pods", "test", "web-0").unwrap();
+            pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] = json!(json!([element]).to_string());
+            server.put(pod);
+            let sandbox = lab.container("c1");
+            node.call("ADD", &sandbox, &config).succeeded();
+            assert_eq!(sandbox.addresses("net1"), [address], "{version} {name}");
+            let routes = sandbox.ip_json("-4 route show default");
+            let show =
+                |route: &Value| format!("{} {}", route["gateway"].as_str().unwrap(), route["dev"].as_str().unwrap());
+            assert_eq!(routes.as_array().unwrap().iter().map(show).collect::<Vec<_>>(), [default], "{version} {name}");
+            assert_eq!(network_status(&server)[1]["ips"], json!([address.trim_end_matches("/24")]));
+            node.call("CHECK", &sandbox, &config).succeeded();
+            node.call("DEL", &sandbox, &config).succeeded();
+            node.is_empty(&sandbox);
+            sandbox.remove_path();
+        }
+    }
+}
+
+fn plugins_beside_the_cluster_networks_file_join_it(lab: &Lab) {
+    let node = Node::new(lab);
+    let server = node.server();
+    let config = node.config_with_cluster(&server);
+    let passthru = lab.path("bin/passthru");
+    fs::create_dir_all(lab.path("bin")).unwrap();
+    fs::write(&passthru, "#!/bin/sh\n[ $CNI_COMMAND != ADD ] || echo '{\"cniVersion\":\"1.0.0\"}'\n").unwrap();
+    fs::set_permissions(&passthru, PermissionsExt::from_mode(0o755)).unwrap();
+    // The directory of the list's own name, and that of another chain.
+    for (directory, link, keys) in [
+        ("cbr0", "IFNAME", json!({})),
+        ("vendor-cni-chain", "eth0", json!({"auxiliaryCNIChainName": "vendor-cni-chain", "cniVersion": "1.0.0"})),
+    ] {
+        let file = lab.path("net.d").join(directory).join("sysctltwiddle.conf");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let plugin = json!({"type": "tuning", "sysctl": {format!("net.ipv4.conf.{link}.arp_filter"): "1"}});
+        fs::write(&file, plugin.to_string()).unwrap();
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let sandbox = lab.container("c1");
+        let setting = || sandbox.within(|| fs::read_to_string("/proc/sys/net/ipv4/conf/eth0/arp_filter"));
+        node.call("ADD", &sandbox, &config).succeeded();
+        assert_eq!(setting().unwrap(), "1\n", "{directory}");
+        node.call("DEL", &sandbox, &config).succeeded();
+        node.is_empty(&sandbox);
+        fs::remove_file(file).unwrap();
+        node.call("ADD", &sandbox, &config).succeeded();
+        assert_eq!(setting().unwrap(), "0\n", "{directory}: without it");
+        node.call("DEL", &sandbox, &config).succeeded();
+        sandbox.remove_path();
+    }
 }
 
 fn devices_are_the_kubelets_and_those_of_claims(lab: &Lab) {

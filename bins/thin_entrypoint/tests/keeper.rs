@@ -282,6 +282,47 @@ fn nothing_is_written_before_the_readiness_indicator_is_there() {
 }
 
 #[test]
+fn the_master_may_be_named_and_be_elsewhere() {
+    let node = Node::with_flannel();
+    let elsewhere = node.directory.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for (name, network) in [("10-first.conf", "first"), ("00-multus-old.conf", "old"), ("20-second.conf", "second")] {
+        let master = json!({"cniVersion": "0.3.1", "name": network, "type": "a"});
+        fs::write(elsewhere.join(name), master.to_string()).unwrap();
+    }
+    for (keys, expected) in [
+        (json!({}), elsewhere.join("10-first.conf")),
+        (json!({"multusMasterCNI": "20-second.conf"}), elsewhere.join("20-second.conf")),
+        (json!({"multusAutoconfigDir": ""}), node.path("10-flannel.conflist")),
+    ] {
+        let mut all = json!({"multusAutoconfigDir": elsewhere});
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        node.daemon(all).refresh(Instant::now()).unwrap();
+        let written: Value = serde_json::from_str(&node.read(OURS)).unwrap();
+        assert_eq!(written["clusterNetwork"], json!(expected));
+    }
+}
+
+#[test]
+fn capabilities_are_those_that_any_plugin_declares() {
+    let node = Node::new();
+    let written = |master: Value| {
+        fs::write(node.path("10-a.conflist"), master.to_string()).unwrap();
+        node.daemon(json!({})).refresh(Instant::now()).unwrap();
+        serde_json::from_str::<Value>(&node.read(OURS)).unwrap()["capabilities"].clone()
+    };
+    let list = |plugins: Value| json!({"cniVersion": "0.3.1", "name": "a", "plugins": plugins});
+    let plugins = json!([
+        {"type": "a", "capabilities": {"portMappings": true, "mac": false}}, {"type": "b", "capabilities": {"ips": true}},
+        {"type": "c"},
+    ]);
+    assert_eq!(written(list(plugins)), json!({"ips": true, "portMappings": true}));
+    assert_eq!(written(list(json!([{"type": "a", "capabilities": {"mac": false}}]))), Value::Null);
+    let single = json!({"cniVersion": "0.3.1", "name": "a", "type": "a", "capabilities": {"mac": true}});
+    assert_eq!(written(single), json!({"mac": true}));
+}
+
+#[test]
 fn a_configuration_of_the_users_own_is_kept_too() {
     let node = Node::with_flannel();
     let own = node.directory.path().join("70-own.conf");

@@ -48,6 +48,63 @@ fn everything_is_put_there_and_stays_after_a_signal() {
 }
 
 #[test]
+fn every_flag_reaches_what_it_is_for() {
+    let pod = Pod::new();
+    let plugins = json!([
+        {"type": "a", "capabilities": {"ips": true, "mac": true}}, {"type": "b", "capabilities": {"mac": false}},
+    ]);
+    let mut master = json!({"cniVersion": "0.3.1", "name": "other", "plugins": plugins});
+    fs::write(pod.path("net.d/20-other.conflist"), master.to_string()).unwrap();
+    let arguments = [
+        "--multus-master-cni-file-name=20-other.conflist",
+        "--cni-version=0.4.0",
+        "--force-cni-version",
+        "--namespace-isolation",
+        "--global-namespaces=default,lab",
+        "--multus-log-to-stderr=false",
+        "--multus-log-level=Error",
+        "--multus-log-file=/var/log/multus.log",
+        "--override-network-name",
+        "--readiness-indicator-file=/run/ready",
+        "--additional-bin-dir=/opt/more",
+        "--multus-kubeconfig-file-host=/on/the/host/kubeconfig",
+        "--skip-tls-verify",
+    ];
+    let mut command = pod.command(&arguments);
+    command.env("KUBERNETES_SERVICE_PROTOCOL", "http").env("KUBERNETES_SERVICE_HOST", "2001:db8::1");
+    let mut running = Running::of(command);
+    running.wait_for("00-multus.conf\" is written");
+    master["cniVersion"] = json!("0.4.0");
+    let expected = json!({
+        "cniVersion": "0.4.0", "name": "other", "type": "multus", "capabilities": {"ips": true, "mac": false},
+        "namespaceIsolation": true, "globalNamespaces": "default,lab", "logToStderr": false, "logLevel": "error",
+        "logFile": "/var/log/multus.log", "binDir": "/opt/more", "cniConf": pod.path("networks"),
+        "readinessindicatorfile": "/run/ready", "kubeconfig": "/on/the/host/kubeconfig", "delegates": [master],
+    });
+    assert_eq!(pod.config().unwrap(), expected);
+    let kubeconfig: Value =
+        serde_json::from_slice(&fs::read(pod.path("net.d/multus.d/multus.kubeconfig")).unwrap()).unwrap();
+    let cluster = json!({"server": "http://[2001:db8::1]:443", "insecure-skip-tls-verify": true});
+    assert_eq!(kubeconfig["clusters"][0]["cluster"], cluster);
+    assert_eq!(kubeconfig["current-context"], "multus-context");
+    running.end(Signal::SIGTERM);
+}
+
+#[test]
+fn a_configuration_of_ones_own_is_put_there_as_it_is() {
+    let pod = Pod::new();
+    let own = pod.path("70-own.conf");
+    let content = "{ \"cniVersion\":\"0.3.1\", \"name\":\"own\", \"type\":\"multus\" }\n";
+    fs::write(&own, content).unwrap();
+    let mut running = pod.run(&["--multus-conf-file", own.to_str().unwrap()]);
+    running.wait_for("70-own.conf\" is written");
+    assert_eq!(fs::read_to_string(pod.path("net.d/70-own.conf")).unwrap(), content);
+    assert!(pod.path("bin/multus").exists() && pod.path("net.d/multus.d/multus.kubeconfig").exists());
+    running.end(Signal::SIGTERM);
+    assert_eq!(pod.config(), None);
+}
+
+#[test]
 fn it_waits_for_a_master_and_says_so() {
     let pod = Pod::new();
     fs::remove_file(pod.path("net.d/10-cbr0.conf")).unwrap();
@@ -181,9 +238,7 @@ impl Pod {
     }
 
     fn run(&self, arguments: &[&str]) -> Running {
-        let mut program = self.command(arguments).spawn().unwrap();
-        let log = BufReader::new(File::from(std::os::fd::OwnedFd::from(program.stderr.take().unwrap())));
-        Running { program, log, read: String::new() }
+        Running::of(self.command(arguments))
     }
 
     /// Returns when the configuration is written.
@@ -201,6 +256,12 @@ struct Running {
 }
 
 impl Running {
+    fn of(mut command: Command) -> Self {
+        let mut program = command.spawn().unwrap();
+        let log = BufReader::new(File::from(std::os::fd::OwnedFd::from(program.stderr.take().unwrap())));
+        Self { program, log, read: String::new() }
+    }
+
     /// Reads the log until a line has `text`.
     #[track_caller]
     fn wait_for(&mut self, text: &str) {

@@ -214,6 +214,63 @@ fn a_daemon_without_readyz_is_as_good_and_as_quick() {
     assert_eq!(daemon.calls(), ["/readyz", "/healthz", "/cni ADD"]);
 }
 
+/// What a double of upstream's daemon answers to a call, and what the runtime hears of it: nothing, or code and words.
+type Exchange = (&'static str, fn(&str) -> Option<(u64, &'static str)>);
+
+#[test]
+fn upstreams_daemons_are_understood_in_every_command_and_answer() {
+    const WORDS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 61\r\n\
+                         Connection: close\r\n\r\n[c1:/n:eth0:args::/bin]: ERRORED: error configuring pod [a/b]\n";
+    // Content-Type is whatever was sniffed.
+    const OBJECT: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+                          {\"code\":50,\"msg\":\"no\",\"details\":\"d\"}";
+    const RESULT_ONLY: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n\
+                               {\"Result\":{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"10.1.2.3/24\"}],\"dns\":{}}}";
+    let exchanges: [Exchange; 6] = [
+        (RESULT_ONLY, |_| None),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", |command| {
+            (command == "ADD").then_some((999, "multus-daemon gave no result that can be read: "))
+        }),
+        (WORDS, |_| Some((999, "CNI request failed with status 400: '[c1:/n:eth0:args::/bin]: ERRORED: error"))),
+        (OBJECT, |_| Some((50, "no"))),
+        // As when its process ends: a DEL is kept.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"Result\":{", |command| {
+            (command != "DEL").then_some((999, "no answer of multus-daemon on "))
+        }),
+        ("", |command| (command != "DEL").then_some((999, "no answer of multus-daemon on "))),
+    ];
+    for has_readyz in [false, true] {
+        for (answer, expected) in exchanges {
+            for command in WORKING {
+                let node = Node::new();
+                let daemon = Daemon::start(node.path(), move |target, _| match target {
+                    "/readyz" if !has_readyz => Some(http(404, "404 page not found\n")),
+                    "/readyz" | "/healthz" => Some(http(200, "")),
+                    _ => Some(answer.into()),
+                });
+                let reply = Node::call(command, &node.impatient()).run();
+                match expected(command) {
+                    None => reply.succeeded(),
+                    Some((code, words)) => {
+                        let (got_code, got_words, _) = reply.error();
+                        assert!(got_code == code && got_words.starts_with(words), "{command} {answer:?}: {reply:?}");
+                    }
+                }
+                let probes: &[&str] = match (command, has_readyz) {
+                    ("DEL", _) => &["/healthz"],
+                    (_, false) => &["/readyz", "/healthz"],
+                    (_, true) => &["/readyz"],
+                };
+                let calls = daemon.calls();
+                assert_eq!(calls[..probes.len()], *probes, "{command}");
+                assert_eq!(calls[probes.len()], format!("/cni {command}"));
+                let is_cut = !answer.contains("close");
+                assert_eq!(node.spooled().len(), usize::from(command == "DEL" && is_cut), "{command} {answer:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_daemon_that_shuts_down_still_cleans_up_and_takes_nothing_new() {
     let node = Node::new();
