@@ -411,6 +411,12 @@ fn the_log_has_the_lines_of_its_level(lab: &Lab) {
     assert!(logged[0].starts_with("[error] Multus: [test/web-0/uid-1]: error adding container"), "{logged:?}");
     assert!(logged.len() == 1 && logged[0].contains("master \"ens99\" not found"), "{logged:?}");
     assert_eq!(lines("", "ADD", &missing), [""; 0]);
+    let mut quiet = with(&node.config(), "logFile", json!(lab.path("quiet.log")));
+    quiet["delegates"] = json!([network]);
+    quiet["logLevel"] = json!("verbose");
+    quiet["logToStderr"] = json!(false);
+    assert_eq!(node.call("ADD", &sandbox, &quiet).stderr, "");
+    assert!(fs::read_to_string(lab.path("quiet.log")).unwrap().contains(attached));
 }
 
 fn a_log_that_cannot_be_written_stops_nobody(lab: &Lab) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use multus_core::{
-    Cluster, NetworkAttachmentDefinition,
+    Cluster, NetworkAttachmentDefinition, Pod,
     kubernetes::{Access, ApiCluster, Error, Limits},
 };
 use serde_json::json;
@@ -280,4 +280,31 @@ fn new_credentials_are_used_from_then_on() {
     assert!(cluster.pod(&web("nginx-0", UID)).is_err());
     cluster.reconnect(&access(&server.kubeconfig())).unwrap();
     assert!(cluster.pod(&web("nginx-0", UID)).unwrap().is_some());
+}
+
+#[test]
+fn a_definition_may_have_no_configuration() {
+    let server = server();
+    for spec in [None, Some(json!(null)), Some(json!({})), Some(json!({"config": null})), Some(json!({"config": ""}))] {
+        let mut object = network("on-disk", "");
+        object.as_object_mut().unwrap().remove("spec");
+        if let Some(spec) = &spec {
+            object["spec"] = spec.clone();
+        }
+        server.put(object);
+        let found = thin(&server).network("web", "on-disk").unwrap().unwrap();
+        assert_eq!((found.config.as_str(), found.resource_name.as_deref()), ("", Some("intel.com/sriov")), "{spec:?}");
+    }
+}
+
+#[test]
+fn all_annotations_of_a_pod_that_matter_are_read() {
+    let server = server();
+    let annotations = json!({
+        Pod::NETWORKS: "a", Pod::DEFAULT_NETWORK: "b", "kubernetes.io/config.source": "file", "k8s.v1.cni.cncf.io/network": "c",
+    });
+    server.put(pod("nginx-1", UID, "node-1", &annotations));
+    let found = thin(&server).pod(&web("nginx-1", UID)).unwrap().unwrap();
+    assert_eq!((found.networks.as_deref(), found.default_network.as_deref()), (Some("a"), Some("b")));
+    assert!(found.is_static);
 }

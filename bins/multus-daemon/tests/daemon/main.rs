@@ -26,7 +26,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use multus_cni::Error;
 use multus_core::kubernetes;
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::signal::Signal,
+};
 use node::{Node, PROGRAM, head, wait};
 use serde_json::{Value, json};
 use testkit::{Lab, Netns, run};
@@ -61,6 +64,8 @@ fn main() -> ExitCode {
         ("a_daemon_that_is_to_end_waits_only_so_long", a_daemon_that_is_to_end_waits_only_so_long),
         ("a_node_gets_a_certificate_of_its_own", a_node_gets_a_certificate_of_its_own),
         ("a_clock_that_is_ahead_makes_no_flood_of_requests", a_clock_that_is_ahead_makes_no_flood_of_requests),
+        ("a_daemon_in_a_pod_uses_its_service_account", a_daemon_in_a_pod_uses_its_service_account),
+        ("a_daemon_without_a_node_name_watches_nothing", a_daemon_without_a_node_name_watches_nothing),
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
@@ -698,6 +703,39 @@ fn a_clock_that_is_ahead_makes_no_flood_of_requests(lab: &Lab) {
     wait("the daemon to notice", || node.log().contains("is this node's clock right?"));
     thread::sleep(Duration::from_secs(1));
     assert_eq!(node.api.count("create", "certificatesigningrequests"), 2);
+}
+
+fn a_daemon_in_a_pod_uses_its_service_account(lab: &Lab) {
+    // In a mount namespace of this test's own.
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let account = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
+    fs::create_dir_all(account).unwrap();
+    let mut node = Node::without_daemon(lab, json!({"kubeconfig": ""}));
+    node.api.write_service_account(account);
+    let address = node.api.address();
+    node.environment.insert("KUBERNETES_SERVICE_HOST", address.ip().to_string());
+    node.environment.insert("KUBERNETES_SERVICE_PORT", address.port().to_string());
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    assert_eq!(node.network_status("web-0").as_array().unwrap().len(), 2);
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
+}
+
+fn a_daemon_without_a_node_name_watches_nothing(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({}));
+    node.environment.remove("MULTUS_NODE_NAME");
+    node.start();
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
+    for verb in ["list", "watch"] {
+        assert_eq!(node.api.count(verb, "pods"), 0, "{verb}");
+    }
+    assert!(node.log().contains("MULTUS_NODE_NAME is not set"), "{}", node.log());
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
 }
 
 fn hostile_requests_harm_nobody(lab: &Lab) {

@@ -1,6 +1,7 @@
 //! A node with an API server, a daemon, and pods that are to run there.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
     io::{Read, Write},
@@ -34,6 +35,8 @@ pub(crate) struct Node<'a> {
     pub(crate) api: ApiServer,
     /// What starts the daemon: the words before its own.
     pub(crate) wrapper: Vec<OsString>,
+    /// All that the daemon's environment has.
+    pub(crate) environment: BTreeMap<&'static str, String>,
     daemon: Option<Child>,
 }
 
@@ -57,7 +60,9 @@ impl<'a> Node<'a> {
         fs::create_dir(lab.path("net.d")).unwrap();
         config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         fs::write(lab.path("daemon-config.json"), config.to_string()).unwrap();
-        let node = Self { lab, api, wrapper: Vec::new(), daemon: None };
+        let environment = [("MULTUS_NODE_NAME", "node1"), ("PATH", "/usr/bin:/bin")];
+        let environment = environment.map(|(name, value)| (name, value.to_owned())).into();
+        let node = Self { lab, api, wrapper: Vec::new(), environment, daemon: None };
         node.network("macvlan-conf", &macvlan(lab, "macvlan-conf", "192.168.1.0/24"));
         node.network("slow", &json!({"cniVersion": "1.0.0", "name": "slow", "type": "slow"}));
         node.slow_plugin();
@@ -119,7 +124,7 @@ impl<'a> Node<'a> {
         let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([PROGRAM.as_ref()]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).arg("-config").arg(self.lab.path("daemon-config.json")).env_clear();
-        command.env("MULTUS_NODE_NAME", "node1").env("PATH", "/usr/bin:/bin").stdout(Stdio::null()).stderr(log);
+        command.envs(&self.environment).stdout(Stdio::null()).stderr(log);
         let child = self.lab.host.within(|| command.spawn().unwrap());
         assert!(self.daemon.replace(child).is_none(), "a daemon is there");
     }

@@ -1,37 +1,65 @@
 //! What is written for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::files::{below, path, sources, text};
 
-/// Every name of a test that the lists of differences give.
+/// Every name of a test that the lists of differences and of tests give; behind the name of its package where that is given.
 pub(crate) fn every_test_that_is_named_exists() {
-    // Functions, and cases of test programs that are called otherwise.
-    let names: BTreeSet<String> = sources().iter().flat_map(|file| names(&text(file))).collect();
+    let mut tests: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in sources() {
+        tests.entry(package(&file)).or_default().extend(names(&text(&file)));
+    }
     let mut count = 0;
-    for file in ["docs/compat.md", "docs/multus.md", "deploy/README.md"] {
-        // Of a table without tests nothing is wanted.
-        let mut has_tests = false;
-        for row in text(file).lines() {
-            has_tests = row.starts_with('|') && (has_tests || row.ends_with("| test |"));
-            if !has_tests {
-                continue;
-            }
-            let last = row.trim_end_matches('|').rsplit(" | ").next().unwrap();
-            for name in last.split('`').skip(1).step_by(2).filter(|name| is_test(name)) {
-                let name = name.rsplit("::").next().unwrap();
+    for file in ["docs/compat.md", "docs/multus.md", "docs/testing.md", "deploy/README.md"] {
+        for (_, last) in rows_with_tests(&text(file)) {
+            for name in quoted(&last).filter(|name| is_test(name)) {
                 count += 1;
-                assert!(names.contains(name), "{file} names a test that does not exist: {name}");
+                let exists = match name.split_once("::") {
+                    Some((package, name)) => tests.get(package).is_some_and(|names| names.contains(name)),
+                    None => tests.values().any(|names| names.contains(name)),
+                };
+                assert!(exists, "{file} names a test that does not exist: {name}");
             }
         }
     }
-    assert!(count > 150, "{count}");
+    assert!(count > 400, "{count}");
 }
 
+/// The first column and the last one of tables that end with tests.
+fn rows_with_tests(text: &str) -> Vec<(String, String)> {
+    let mut has_tests = false;
+    let mut rows = Vec::new();
+    for row in text.lines() {
+        let is_head = row.ends_with("| test |");
+        has_tests = row.starts_with('|') && (has_tests || is_head);
+        if has_tests && !is_head {
+            let cells = row.trim_matches('|');
+            let (first, last) = (cells.split(" | ").next().unwrap(), cells.rsplit(" | ").next().unwrap());
+            rows.push((first.to_owned(), last.to_owned()));
+        }
+    }
+    rows
+}
+
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The name of the package that a file is of.
+fn package(file: &str) -> String {
+    let depth = if file.starts_with("bins/") || file.starts_with("tests/") { 2 } else { 1 };
+    let directory: Vec<&str> = file.split('/').take(depth).collect();
+    let manifest = text(&format!("{}/Cargo.toml", directory.join("/")));
+    manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).unwrap().to_owned()
+}
+
+/// Test functions, and cases of test programs that have their own `main`.
 fn names(source: &str) -> Vec<String> {
-    let functions = source.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
-    let quoted = source.split('"').filter(|word| is_test(word));
-    functions.chain(quoted).map(str::to_owned).collect()
+    let function = |rest: &str| rest.split_once("fn ")?.1.split(['(', '<']).next().map(str::to_owned);
+    let functions = source.split("#[test]").skip(1).filter_map(function);
+    let cases = source.split('"').filter(|word| is_test(word)).map(str::to_owned);
+    functions.chain(cases).collect()
 }
 
 fn is_test(name: &str) -> bool {
@@ -40,7 +68,7 @@ fn is_test(name: &str) -> bool {
 
 /// What the blocks of messages in the book of troubles quote: `…` stands for what differs from case to case.
 pub(crate) fn every_message_that_is_quoted_is_in_the_code() {
-    let code = sources().into_iter().filter(|file| file.contains("/src/"));
+    let code = sources().into_iter().filter(|file| file.contains("/src/") && !file.starts_with("tests/"));
     let sources: Vec<String> = code.map(|file| unbroken(&text(&file))).collect();
     let troubles = text("docs/troubleshooting.md");
     let mut count = 0;
@@ -115,22 +143,58 @@ pub(crate) fn words(expression: &str) -> impl Iterator<Item = &str> {
 /// Flags of thin_entrypoint, and keys that the programs read.
 pub(crate) fn every_flag_and_key_is_documented() {
     let reference = text("docs/configuration.md");
-    let help = text("bins/thin_entrypoint/src/arguments.rs");
-    let flags: Vec<&str> =
-        help.lines().filter_map(|line| line.strip_prefix("  --")?.split([' ', '=']).next()).collect();
-    assert!(flags.len() > 20, "{flags:?}");
-    for flag in flags {
+    for flag in flags() {
         assert!(reference.contains(&format!("`--{flag}")), "--{flag} is not in docs/configuration.md");
     }
-    let sources = [
-        "bins/multus-daemon/src/options.rs",
-        "bins/multus-shim/src/settings.rs",
-        "bins/thin_entrypoint/src/thick.rs",
-        "multus-core/src/config.rs",
-        "multus-core/src/annotation.rs",
-        "macvlan/src/config.rs",
-        "host-local-ipam/src/config.rs",
-    ];
+    let mut count = 0;
+    for source in MULTUS.iter().chain(&PLUGINS) {
+        for key in keys(source) {
+            count += 1;
+            let ways = [format!("`{key}`"), format!(".{key}`"), format!("`{key}.")];
+            let is_there = ways.iter().any(|way| reference.contains(way));
+            assert!(is_there, "{source} reads {key:?}, which docs/configuration.md does not tell of");
+        }
+    }
+    assert!(count > 60, "{count}");
+}
+
+/// The same, of Multus, in the tables of tests.
+pub(crate) fn every_flag_and_key_has_a_test() {
+    let rows = rows_with_tests(&text("docs/testing.md"));
+    let named: BTreeSet<&str> = rows.iter().flat_map(|(first, _)| quoted(first)).collect();
+    for flag in flags() {
+        assert!(named.contains(&*format!("--{flag}")), "docs/testing.md has no test of --{flag}");
+    }
+    for source in MULTUS {
+        for key in keys(source) {
+            assert!(named.contains(&*key), "{source} reads {key:?}, of which docs/testing.md has no test");
+        }
+    }
+    assert!(named.len() > 100, "{}", named.len());
+}
+
+/// Where keys of Multus are read.
+const MULTUS: [&str; 6] = [
+    "bins/multus-daemon/src/options.rs",
+    "bins/multus-shim/src/settings.rs",
+    "bins/thin_entrypoint/src/thick.rs",
+    "multus-core/src/config.rs",
+    "multus-core/src/annotation.rs",
+    "multus-core/src/runtime_config.rs",
+];
+const PLUGINS: [&str; 2] = ["macvlan/src/config.rs", "host-local-ipam/src/config.rs"];
+
+/// The flags of thin_entrypoint.
+fn flags() -> Vec<String> {
+    let help = text("bins/thin_entrypoint/src/arguments.rs");
+    let flag = |line: &str| line.strip_prefix("  --")?.split([' ', '=']).next().map(str::to_owned);
+    let flags: Vec<String> = help.lines().filter_map(flag).collect();
+    assert!(flags.len() > 20, "{flags:?}");
+    flags
+}
+
+/// The keys that a source reads.
+fn keys(source: &str) -> Vec<String> {
     let reads = [
         ".string(",
         ".boolean(",
@@ -144,21 +208,12 @@ pub(crate) fn every_flag_and_key_is_documented() {
         "path_or(",
         "switch(",
     ];
-    let mut count = 0;
-    for source in sources {
-        let code = text(source);
-        let code = code.split("#[cfg(test)]").next().unwrap();
-        for read in reads {
-            for key in code.split(&format!("{read}\"")).skip(1).map(|rest| rest.split('"').next().unwrap()) {
-                count += 1;
-                let ways = [format!("`{key}`"), format!(".{key}`"), format!("`{key}.")];
-                let is_there = ways.iter().any(|way| reference.contains(way));
-                assert!(
-                    key.is_empty() || is_there,
-                    "{source} reads {key:?}, which docs/configuration.md does not tell of"
-                );
-            }
-        }
-    }
-    assert!(count > 60, "{count}");
+    let code = text(source);
+    let code = code.split("#[cfg(test)]").next().unwrap();
+    let read = |read: &str| {
+        let call = format!("{read}\"");
+        let keys = code.split(&call).skip(1).filter_map(|rest| rest.split('"').next());
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    reads.into_iter().flat_map(read).filter(|key| !key.is_empty()).collect()
 }

@@ -45,6 +45,7 @@ pub(crate) fn below(directory: &str, endings: &[&str]) -> Vec<String> {
 /// The Rust files of all packages.
 pub(crate) fn sources() -> Vec<String> {
     let entries = fs::read_dir(path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let packages = entries.filter(|name| name == "bins" || path(&format!("{name}/Cargo.toml")).is_file());
+    let packages =
+        entries.filter(|name| name == "bins" || name == "tests" || path(&format!("{name}/Cargo.toml")).is_file());
     packages.flat_map(|name| below(&name, &[".rs"])).collect()
 }

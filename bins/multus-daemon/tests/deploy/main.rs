@@ -69,5 +69,6 @@ fn main() -> ExitCode {
         ("every_message_that_is_quoted_is_in_the_code", |_| documents::every_message_that_is_quoted_is_in_the_code()),
         ("every_link_leads_somewhere", |_| documents::every_link_leads_somewhere()),
         ("every_flag_and_key_is_documented", |_| documents::every_flag_and_key_is_documented()),
+        ("every_flag_and_key_has_a_test", |_| documents::every_flag_and_key_has_a_test()),
     ])
 }
