@@ -61,7 +61,8 @@ impl Sandbox<'_> {
         command: Command,
     ) -> Result<AttachmentRequest, Error> {
         let attachment = Attachment { ifname, ..self.attachment.clone() };
-        if delegate.device_id.is_some() {
+        // In place of one from the runtime, which knows neither network nor interface.
+        if delegate.device_id.is_some() || !runtime_config.device_id.is_empty() {
             runtime_config.device_info_file = DeviceInfoFiles::path_for_plugin(&delegate.name, &attachment.id());
         }
         let capability_args = runtime_config.capability_args()?;

@@ -199,6 +199,13 @@ fn the_default_route_moves_to_the_interface_that_asks(lab: &Lab) {
     assert_eq!(status[1]["gateway"], json!(["192.168.5.1"]));
     // What CHECK compares with is what there is.
     host.check(&sandbox).unwrap();
+    let stored = |network: &str, ifname: &str| {
+        let file = lab.path("multus/results").join(format!("{network}-c1-{ifname}"));
+        let stored: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        stored["result"]["routes"].clone()
+    };
+    assert_eq!(stored("cbr0", "eth0"), json!([{"dst": "::/0"}]));
+    assert_eq!(stored("routed", "net1"), json!([{"dst": "0.0.0.0/0", "gw": "192.168.5.1"}]));
     host.del(&sandbox).unwrap();
     host.is_empty(&[&sandbox]);
 }

@@ -245,6 +245,13 @@ fn the_auxiliary_chain_comes_last() {
         );
     }
     assert_eq!(plan("none", &directory).unwrap().delegates.len(), 2);
+    let text = format!(r#"{{"name":"m","clusterNetwork":"{directory}","auxiliaryCNIChainName":"vendor"}}"#);
+    let config = config(&text);
+    let planner = Planner { config: &config, cluster: Some(&cluster), resources: &FakeDevices::default() };
+    let deletion = |networks: &str| summary(&planner.plan_deletion(&pod("test", networks)).unwrap().delegates);
+    assert_eq!(deletion("net1"), ["first eth0", "test/net1 net1", "vendor net2"]);
+    // How many networks there were is not known then, nor its interface.
+    assert_eq!(deletion("net1,gone"), ["first eth0", "test/net1 net1"]);
     let broken = plan("broken", &directory).unwrap();
     assert_eq!((broken.delegates.len(), broken.warnings.len()), (2, 1));
     for (chain, network) in [("../vendor", directory.as_str()), ("vendor", "net1")] {
@@ -476,6 +483,22 @@ fn requests_reach_the_plugins_of_their_network_alone() {
     assert_eq!(
         String::from_utf8_lossy(plan.delegates[1].config.bytes()),
         r#"{"args":{"cni":{"k":12345678901234567890123}},"name":"net1","type":"mynet"}"#
+    );
+}
+
+#[test]
+fn the_file_for_device_information_is_named_where_there_is_a_device() {
+    let cluster = FakeCluster::default().with_network("test/net1", r#"{"type":"mynet"}"#);
+    let plan = planned(INLINE, &cluster, &pod("test", r#"[{"name":"net1"}]"#)).unwrap();
+    let file = |runtime: &str| {
+        let text = format!(r#"{{"runtimeConfig":{runtime},"delegates":[{{"name":"a","type":"b"}}]}}"#);
+        let requests = run(&plan.delegates, &config(&text).runtime_config, Command::Add).unwrap();
+        offered(&requests[1])
+    };
+    assert_eq!(file(r#"{"CNIDeviceInfoFile":"/theirs"}"#), r#"{"CNIDeviceInfoFile":"/theirs"}"#);
+    assert_eq!(
+        file(r#"{"deviceID":"01:1","CNIDeviceInfoFile":"/theirs"}"#),
+        r#"{"CNIDeviceInfoFile":"/var/run/k8s.cni.cncf.io/devinfo/cni/test-net1-c1_net1","deviceID":"01:1"}"#
     );
 }
 
