@@ -180,6 +180,7 @@ mod tests {
             refused(r#"{"name":"n","type":"a","capabilities":{"mac":1}}"#),
             r#""spec.config.capabilities.mac" must be true or false, not 1"#
         );
+        assert_eq!(refused(r#"{"name":"n","type":"a","dns":"secret"}"#), r#""spec.config.dns" must be an object"#);
         let start = r#""spec.config.name" invalid characters found in network name: it must be letters, digits"#;
         assert!(refused(r#"{"name":"../x","type":"a"}"#).starts_with(start));
         assert!(refused(r#"{"type":"a"}"#).starts_with(r#""spec.config.name" missing network name"#));

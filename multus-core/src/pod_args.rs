@@ -96,6 +96,7 @@ mod tests {
         assert_eq!(refused("K8S_POD_NAME:p"), r#"ARGS: invalid pair "K8S_POD_NAME:p""#);
         assert_eq!(refused("K8S_POD_NAME=p;NEW=x"), r#"ARGS: unknown args ["NEW=x"]"#);
         assert_eq!(refused("IP=10.0.0.1/24"), r#""CNI_ARGS IP" must be an IP address, not "10.0.0.1/24""#);
-        assert!(PodArgs::parse("IP=10.0.0.1").is_ok());
+        let known = "IP=10.0.0.1;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;K8S_POD_UID=c;K8S_POD_INFRA_CONTAINER_ID=d";
+        assert_eq!(PodArgs::parse(known).unwrap().infra_container_id, "d");
     }
 }

@@ -57,9 +57,10 @@ fn the_json_form_has_every_field() {
         "portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"TCP","hostIP":"10.0.0.1"},null],
         "bandwidth":{"ingressRate":1,"ingressBurst":2,"egressRate":3,"egressBurst":4},
         "cni-args":{"big":12345678901234567890123},"default-route":["10.1.1.1","::ffff:10.1.1.2"],"ipRequest":5},
-        {"NAME":"b","interfaceRequest":"old0","default-route":[],"ips":null},{"name":"c","interface":"","namespace":""}]"#;
+        {"NAME":"b","interfaceRequest":"old0","default-route":[],"ips":null},{"name":"c","interface":"","namespace":""},
+        {"name":"d","interface":"new0","interfaceRequest":"old0"}]"#;
     let networks = parse_networks(text, "ns").unwrap();
-    assert_eq!(networks.iter().map(short).collect::<Vec<_>>(), ["lab/a.b@lab0", "ns/b@old0", "ns/c"]);
+    assert_eq!(networks.iter().map(short).collect::<Vec<_>>(), ["lab/a.b@lab0", "ns/b@old0", "ns/c", "ns/d@new0"]);
     let request = &networks[0].request;
     assert_eq!(request.ips, ["10.1.1.11/24", "2001:db8::1"]);
     assert_eq!(request.mac.as_deref(), Some("C2-11-22-33-44-66"));

@@ -31,6 +31,10 @@ fn main() -> ExitCode {
         ("a_namespace_that_is_not_there_is_an_error", a_namespace_that_is_not_there_is_an_error),
         ("a_result_that_is_not_delivered_takes_everything_back", a_result_that_is_not_delivered_takes_everything_back),
         ("the_default_route_moves_to_the_interface_that_asks", the_default_route_moves_to_the_interface_that_asks),
+        (
+            "a_network_behind_the_one_that_asks_leaves_its_default_route_alone",
+            a_network_behind_the_one_that_asks_leaves_its_default_route_alone,
+        ),
         ("del_needs_neither_the_pod_nor_the_definition", del_needs_neither_the_pod_nor_the_definition),
         (
             "del_of_a_sandbox_that_is_being_torn_down_releases_its_addresses",
@@ -206,6 +210,17 @@ fn the_default_route_moves_to_the_interface_that_asks(lab: &Lab) {
     };
     assert_eq!(stored("cbr0", "eth0"), json!([{"dst": "::/0"}]));
     assert_eq!(stored("routed", "net1"), json!([{"dst": "0.0.0.0/0", "gw": "192.168.5.1"}]));
+    host.del(&sandbox).unwrap();
+    host.is_empty(&[&sandbox]);
+}
+
+fn a_network_behind_the_one_that_asks_leaves_its_default_route_alone(lab: &Lab) {
+    let host = Host::new(lab, r#"[{"name":"routed","default-route":["192.168.5.1"]},{"name":"macvlan-conf"}]"#);
+    let sandbox = lab.container("c1");
+    host.add(&sandbox).unwrap();
+    let routes = sandbox.ip_json("-4 route show default");
+    assert_eq!(routes.as_array().unwrap().len(), 1, "{routes}");
+    assert_eq!((&routes[0]["dev"], &routes[0]["gateway"]), (&json!("net1"), &json!("192.168.5.1")));
     host.del(&sandbox).unwrap();
     host.is_empty(&[&sandbox]);
 }

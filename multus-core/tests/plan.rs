@@ -156,7 +156,9 @@ fn a_pod_of_another_uid_is_not_the_one_asked_for() {
     let error = found.verify("other").unwrap_err().to_string();
     assert!(error.starts_with(&format!("expected pod UID \"other\" but got {UID:?} from Kube API")), "{error}");
     // Runtimes know static pods by the UID that the kubelet gave them, the API by that of a mirror.
-    assert!(of_source("file").verify("other").is_ok());
+    for source in ["file", "http"] {
+        assert!(of_source(source).verify("other").is_ok(), "{source}");
+    }
 }
 
 #[test]
@@ -336,6 +338,22 @@ fn each_network_takes_the_next_device_of_its_resource() {
     let plan = planner.plan(Some(&first)).unwrap();
     let ids: Vec<Option<&str>> = plan.delegates.iter().map(|delegate| delegate.device_id.as_deref()).collect();
     assert_eq!(ids, [Some("03:1"), Some("03:2"), Some("01:1")]);
+}
+
+#[test]
+fn a_resources_device_comes_before_the_one_that_is_asked_for() {
+    let cluster = FakeCluster::default()
+        .with_resource("test/a", r#"{"type":"s"}"#, Some("intel.com/vf"))
+        .with_resource("test/b", r#"{"type":"s"}"#, Some(""));
+    let config = config(INLINE);
+    let devices = FakeDevices(vec![("intel.com/vf", vec!["03:1"]), ("", vec!["none"])]);
+    let planner = Planner { config: &config, cluster: Some(&cluster), resources: &devices };
+    let text = r#"[{"name":"a","deviceID":"99:9"},{"name":"a","deviceID":"99:9"},{"name":"b"}]"#;
+    let plan = planner.plan(Some(&pod("test", text))).unwrap();
+    let ids: Vec<Option<&str>> = plan.delegates.iter().map(|delegate| delegate.device_id.as_deref()).collect();
+    // The second finds none left; an empty name is none.
+    assert_eq!(ids, [None, Some("03:1"), Some("99:9"), None]);
+    assert_eq!(plan.delegates[3].resource_name, None);
 }
 
 #[test]

@@ -63,6 +63,30 @@ fn the_annotation_is_that_of_multus_to_the_letter() {
 }
 
 #[test]
+fn every_field_of_dns_and_of_a_device_is_told() {
+    let dns = r#"{"nameservers":["10.1.1.1"],"domain":"a.b","search":["c.d"],"options":["ndots:2"]}"#;
+    let text = format!(r#"{{"cniVersion":"1.0.0","interfaces":[{{"name":"a","sandbox":"/n"}}],"dns":{dns}}}"#);
+    let print = |info: Option<&DeviceInfo>| {
+        let printed = NetworkStatus::print(&NetworkStatus::of(&success(&text), "n", false, info));
+        let value: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        (value[0]["dns"].to_string(), value[0]["device-info"].clone())
+    };
+    let told: serde_json::Value = serde_json::from_str(&print(None).0).unwrap();
+    assert_eq!(told, serde_json::from_str::<serde_json::Value>(dns).unwrap());
+    for info in [
+        r#"{"type":"pci","version":"1.1.0","pci":{"pci-address":"a","vhost-net":"b","rdma-device":"c","pf-pci-address":"d",
+            "representor-device":"e"}}"#,
+        r#"{"type":"vdpa","version":"1.1.0","vdpa":{"parent-device":"a","driver":"vhost","path":"b","pci-address":"c",
+            "pf-pci-address":"d","representor-device":"e"}}"#,
+        r#"{"type":"vhost-user","version":"1.1.0","vhost-user":{"mode":"client","path":"a"}}"#,
+        r#"{"type":"memif","version":"1.1.0","memif":{"role":"master","path":"a","mode":"ip"}}"#,
+    ] {
+        let parsed = DeviceInfo::parse(info.as_bytes()).unwrap();
+        assert_eq!(print(Some(&parsed)).1, serde_json::from_str::<serde_json::Value>(info).unwrap());
+    }
+}
+
+#[test]
 fn a_result_without_interfaces_has_no_status() {
     for text in [
         r#"{"cniVersion":"0.2.0","ip4":{"ip":"1.1.1.2/24"}}"#,
