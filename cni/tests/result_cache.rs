@@ -196,7 +196,7 @@ fn a_name_too_long_for_a_file_cannot_be_stored_and_is_never_there() {
 #[test]
 fn what_a_killed_process_left_beside_a_file_goes_with_it() {
     let node = Node::new();
-    node.put(".net-c1-net1", "torn");
+    node.put(".net-c1-net1.new", "torn");
     node.put("net-c1-net1", WRITTEN);
     node.remove().unwrap();
     assert_eq!(fs::read_dir(node.path("")).unwrap().count(), 0);
