@@ -1,6 +1,6 @@
 //! `CNI_ARGS`: `KEY=VALUE;KEY=VALUE`.
 
-use crate::{Error, json::go_quoted};
+use crate::{Error, json::go_quoted, shortened};
 
 /// The parsed `CNI_ARGS`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Args {
         for piece in text.split(';').filter(|_| !text.is_empty()) {
             let pair = match piece.split_once('=') {
                 Some((key, value)) if !value.contains('=') => (key, value),
-                _ => return Err(Error::Args(format!("invalid pair {}", go_quoted(piece.as_bytes())))),
+                _ => return Err(Error::Args(format!("invalid pair {}", quoted(piece)))),
             };
             match pair {
                 ("IgnoreUnknown", value) => ignore_unknown = boolean(piece, value)?,
@@ -28,8 +28,8 @@ impl Args {
             }
         }
         if !ignore_unknown && !unknown.is_empty() {
-            let unknown: Vec<String> = unknown.iter().map(|piece| go_quoted(piece.as_bytes())).collect();
-            return Err(Error::Args(format!("unknown args [{}]", unknown.join(" "))));
+            let unknown: Vec<String> = unknown.into_iter().map(quoted).collect();
+            return Err(Error::Args(format!("unknown args [{}]", shortened(&unknown.join(" ")))));
         }
         Ok(Self(pairs))
     }
@@ -47,10 +47,15 @@ fn boolean(pair: &str, value: &str) -> Result<bool, Error> {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(Error::Args(format!(
-            "error parsing value of pair {}: boolean unmarshal error: invalid input {value}",
-            go_quoted(pair.as_bytes())
+            "error parsing value of pair {}: boolean unmarshal error: invalid input {}",
+            quoted(pair),
+            shortened(value)
         ))),
     }
+}
+
+fn quoted(piece: &str) -> String {
+    go_quoted(shortened(piece).as_bytes())
 }
 
 #[cfg(test)]

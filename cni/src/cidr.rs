@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnetwork::IpNetwork;
 
+use crate::shortened;
+
 /// An address with a prefix length, such as `10.1.2.3/24`. Host bits are kept as written.
 ///
 /// Only `address/length` is read: no bare address, no dotted mask, no sign. An IPv4-mapped IPv6 address stays IPv6
@@ -76,7 +78,7 @@ impl FromStr for Cidr {
             let prefix = if prefix.is_empty() { 0 } else { prefix.parse().ok()? };
             Self::new(address.parse().ok()?, prefix)
         };
-        parse().ok_or_else(|| format!("invalid CIDR address: {text}"))
+        parse().ok_or_else(|| format!("invalid CIDR address: {}", shortened(text)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::value::RawValue;
 
-use crate::{Error, FieldError, NetworkConfig, NetworkName, Object, RawObject, json, version::numbers};
+use crate::{Error, FieldError, NetworkConfig, NetworkName, Object, RawObject, json, shortened, version::numbers};
 
 /// A network configuration list: plugins that run one after the other. Each plugin's object is kept as written.
 ///
@@ -304,7 +304,7 @@ fn switch(list: &Object<'_>, key: &str) -> Result<bool, Error> {
     match text.as_deref() {
         Ok("true") => Ok(true),
         Ok("false") => Ok(false),
-        Ok(other) => Err(Error::MalformedConfigList(format!("invalid value {other:?} for {key}"))),
+        Ok(other) => Err(Error::MalformedConfigList(format!("invalid value {:?} for {key}", shortened(other)))),
         Err(_) => Err(Error::MalformedConfigList(format!("{key:?} must be true or false"))),
     }
 }

@@ -4,7 +4,10 @@ use std::{error::Error as StdError, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::{FieldError, go_json};
+use crate::{
+    json::{FieldError, go_json},
+    shortened,
+};
 
 /// A failure on its way to the runtime.
 ///
@@ -18,7 +21,7 @@ pub enum Error {
     #[error("required env variables [{}] missing", .0.join(","))]
     MissingEnvironment(Vec<&'static str>),
     /// `CNI_COMMAND` is none of ADD, DEL, CHECK, GC, STATUS, VERSION.
-    #[error("unknown CNI_COMMAND: {0}")]
+    #[error("unknown CNI_COMMAND: {}", shortened(.0))]
     UnknownCommand(String),
     /// An empty container ID.
     #[error("missing containerID")]
@@ -82,7 +85,7 @@ pub enum Error {
     #[error("cannot write the result to stdout: {0}")]
     Stdout(#[source] io::Error),
     /// CHECK of a list whose version is older than the command.
-    #[error("configuration version {0:?} does not support the CHECK command")]
+    #[error("configuration version {:?} does not support the CHECK command", shortened(.0))]
     CheckNotSupported(String),
     /// A plugin that does not speak the version of its list.
     #[error("plugin {kind} does not support config version {version:?}")]
@@ -223,12 +226,12 @@ impl Error {
 
     fn details(&self) -> String {
         if let Self::InvalidContainerId(given) | Self::InvalidNetworkName(given) = self {
-            given.clone()
+            shortened(given).into_owned()
         } else if let Self::InvalidInterfaceName { details, .. } = self {
             details.clone()
         } else if let Self::IncompatibleVersion(given) = self {
             let known: Vec<String> = crate::Version::ALL.iter().map(|v| format!("\"{v}\"")).collect();
-            format!("config is \"{given}\", plugin supports [{}]", known.join(" "))
+            format!("config is \"{}\", plugin supports [{}]", shortened(given), known.join(" "))
         } else if let Self::NetnsIsOwn(path) = self {
             format!(
                 "{path} is the network namespace this plugin itself runs in; nothing was changed; \

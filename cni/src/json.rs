@@ -11,6 +11,8 @@ use serde::{
 };
 use serde_json::{Map, Number, Value, ser::PrettyFormatter};
 
+use crate::shortened;
+
 /// A configuration key that holds something else than it must.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path:?} {problem}")]
@@ -184,10 +186,12 @@ impl<'a> Item<'a> {
     }
 
     fn must_be(&self, wanted: &str) -> FieldError {
-        let mut found = self.value.to_string();
-        if found.chars().count() > 60 {
-            found = found.chars().take(60).chain(['…']).collect();
-        }
+        // Whole documents are nobody's typing error, and hold what is none of a log's business.
+        let found = match self.value {
+            Value::Object(entries) if !entries.is_empty() => "an object".to_owned(),
+            Value::Array(elements) if !elements.is_empty() => "an array".to_owned(),
+            value => shortened(&value.to_string()).into_owned(),
+        };
         FieldError::new(&self.path, format_args!("must be {wanted}, not {found}"))
     }
 }
@@ -364,6 +368,17 @@ mod tests {
         assert!(object.integer::<u32>("mtu").unwrap_err().to_string().ends_with("not 1400.0"));
         assert!(object.integer::<u32>("n").is_err());
         assert_eq!(object.integer::<i32>("n").unwrap(), Some(-1));
+    }
+
+    #[test]
+    fn messages_hold_no_documents_and_no_long_values() {
+        let text = format!(r#"{{"a":{{"password":"s3cret"}},"b":["s3cret"],"c":"{}","d":{{}}}}"#, "x".repeat(5000));
+        let value = view(&text);
+        let object = Object::root(value.as_object().unwrap());
+        assert_eq!(object.string("a").unwrap_err().to_string(), r#""a" must be a string, not an object"#);
+        assert_eq!(object.string("b").unwrap_err().to_string(), r#""b" must be a string, not an array"#);
+        assert_eq!(object.string("d").unwrap_err().to_string(), r#""d" must be a string, not {}"#);
+        assert!(object.boolean("c").unwrap_err().to_string().len() < 300);
     }
 
     #[test]

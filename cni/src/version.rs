@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Command, Error};
+use crate::{Command, Error, shortened};
 
 /// A version of the CNI specification that this implementation speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +86,7 @@ impl fmt::Display for Version {
 /// Major, minor and micro, for comparing; missing parts are 0.
 pub(crate) fn numbers(text: &str) -> Result<[u64; 3], Error> {
     let text = if text.is_empty() { "0.1.0" } else { text };
+    let text = shortened(text);
     let mut numbers = [0; 3];
     let parts: Vec<&str> = text.split('.').collect();
     if parts.len() > 3 {

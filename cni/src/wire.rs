@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::{
     Cidr, Dns, Error, FieldError, Interface, IpConfig, Item, Object, Route, Success, Version,
     json::{self, go_json},
-    parse_ip,
+    parse_ip, shortened,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(crate) fn parse(bytes: &[u8], assumed: Version) -> Result<Success, Error> {
     let version = match object.string("cniVersion")? {
         None | Some("") => assumed,
         Some(text) => Version::parse(text)
-            .map_err(|_| Error::MalformedResult(format!("unsupported CNI result version {text:?}")))?,
+            .map_err(|_| Error::MalformedResult(format!("unsupported CNI result version {:?}", shortened(text))))?,
     };
     read(&object, Family::of(version))
 }
@@ -95,7 +95,10 @@ pub(crate) fn from_previous(object: &Object<'_>, version: Version) -> Result<Suc
         let same_family = Version::parse(text).is_ok_and(|named| Family::of(named) == family);
         if !same_family {
             let members = family.members();
-            return Err(unusable(format!("result type supports [{members}] but unmarshalled CNIVersion is {text:?}")));
+            return Err(unusable(format!(
+                "result type supports [{members}] but unmarshalled CNIVersion is {:?}",
+                shortened(text)
+            )));
         }
     }
     read(object, family).map_err(|error| unusable(error.to_string()))

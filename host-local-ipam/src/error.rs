@@ -2,7 +2,7 @@
 
 use std::{io, net::IpAddr, path::PathBuf};
 
-use multus_cni::{ErrorCode, FieldError, os_error_text};
+use multus_cni::{ErrorCode, FieldError, os_error_text, shortened};
 
 use crate::{RangeError, StoreError};
 
@@ -34,7 +34,7 @@ pub enum Error {
     #[error("CNI version {0} does not support more than 1 address per family")]
     TooManyForVersion(String),
     /// A requested address that is none.
-    #[error("invalid IP address {text}{}", place(.path))]
+    #[error("invalid IP address {}{}", shortened(.text), place(.path))]
     RequestedAddress {
         /// What was given.
         text: String,

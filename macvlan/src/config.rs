@@ -1,6 +1,6 @@
 //! The plugin's configuration.
 
-use multus_cni::{Args, Dns, FieldError, Invocation, MacAddress, Object};
+use multus_cni::{Args, Dns, FieldError, Invocation, MacAddress, Object, shortened};
 use multus_net::MacvlanMode;
 
 use crate::Error;
@@ -117,7 +117,7 @@ fn mac(text: &str) -> Result<MacAddress, Error> {
 fn has_flag(view: &Object<'_>, flag: &str) -> Result<bool, FieldError> {
     let flags = view.strings("flags")?;
     if let Some(unknown) = flags.iter().find(|flag| !matches!(flag.as_str(), "nopromisc" | "nodst")) {
-        let problem = format!("must be a list of \"nopromisc\" and \"nodst\", not {unknown:?}");
+        let problem = format!("must be a list of \"nopromisc\" and \"nodst\", not {:?}", shortened(unknown));
         return Err(FieldError::new("flags", problem));
     }
     Ok(flags.iter().any(|given| given == flag))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use multus_cni::{Cidr, ErrorCode, FieldError};
+use multus_cni::{Cidr, ErrorCode, FieldError, shortened};
 use multus_net::Error as NetError;
 
 /// A failure of the macvlan plugin. The texts are those of the Go plugin, with what it leaves out added behind.
@@ -16,10 +16,10 @@ pub enum Error {
     #[error(transparent)]
     Protocol(#[from] multus_cni::Error),
     /// A mode that macvlan does not have.
-    #[error("unknown macvlan mode: {0:?}; the modes are private, vepa, bridge, passthru, source")]
+    #[error("unknown macvlan mode: {:?}; the modes are private, vepa, bridge, passthru, source", shortened(.0))]
     UnknownMode(String),
     /// A hardware address that is none, or that no link can have.
-    #[error("invalid args {mac} for MAC addr: address {mac}: {problem}")]
+    #[error("invalid args {0} for MAC addr: address {0}: {problem}", shortened(.mac))]
     Mac {
         /// What was given.
         mac: String,

@@ -1,0 +1,23 @@
+//! Values in messages.
+
+use std::borrow::Cow;
+
+/// `text`, cut behind its first 200 characters, so that no value fills a message.
+#[must_use]
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(200) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_characters_are_left() {
+        assert_eq!(shortened(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(shortened(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
+    }
+}
