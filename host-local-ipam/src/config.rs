@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use multus_cni::{Args, Cidr, FieldError, Invocation, Item, NetworkConfig, Object, Route, Version, parse_ip};
+use multus_cni::{
+    Args, Cidr, FieldError, Invocation, Item, NetworkConfig, Object, Route, Version, parse_ip, shortened,
+};
 
 use crate::{DiskStore, Error, Range, RangeError, RangeSet};
 
@@ -50,6 +52,7 @@ impl Config {
             sets.push(vec![UncheckedRange::parse(&ipam)?]);
         }
         sets.extend(range_sets(&ipam, "ranges")?);
+        ipam.string("type")?;
         ipam.string("name")?;
         ipam.boolean("durable")?;
 
@@ -154,6 +157,6 @@ fn wanted_address(text: &str, path: &str) -> Result<IpAddr, Error> {
 }
 
 fn in_args(text: &str, error: &Error) -> Error {
-    let pair = format!("IP={text}");
+    let pair = format!("IP={}", shortened(text));
     Error::Protocol(multus_cni::Error::Args(format!("error parsing value of pair {pair:?}: {error}")))
 }

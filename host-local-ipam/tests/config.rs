@@ -209,6 +209,7 @@ fn unusable_ranges_are_named_with_their_set() {
             r#"{"subnet":"2001:db8::/64","gateway":"fe80::1%eth0"}"#,
             r#""ipam.gateway" invalid IP address: fe80::1%eth0"#,
         ),
+        (r#"{"type":[0]}"#, r#""ipam.type" must be a string, not an array"#),
         (r#"{"ranges":{}}"#, r#""ipam.ranges" must be an array, not {}"#),
         (r#"{"ranges":[{}]}"#, r#""ipam.ranges[0]" must be an array, not {}"#),
         (r#"{"ranges":[["10.1.2.0/24"]]}"#, r#""ipam.ranges[0][0]" must be an object, not "10.1.2.0/24""#),
@@ -338,7 +339,7 @@ fn routes_and_resolv_conf_are_read() {
         assert!(config.resolv_conf.is_none() && config.routes.is_empty());
     }
     for (routes, expected) in [
-        (r#"{"dst":"0.0.0.0/0"}"#, r#""ipam.routes" must be an array, not {"dst":"0.0.0.0/0"}"#),
+        (r#"{"dst":"0.0.0.0/0"}"#, r#""ipam.routes" must be an array, not an object"#),
         (
             r#"[{"dst":"here"}]"#,
             r#""ipam.routes[0].dst" must be an address with a prefix length: invalid CIDR address: here"#,
