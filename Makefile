@@ -11,7 +11,7 @@ IMAGE := multus-daemon multus-shim multus passthru thin_entrypoint kubeconfig_ge
 IMAGE_ROOT := install_multus thin_entrypoint kubeconfig_generator cert-approver
 OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test e2e soak lint dist image bench instructions instructions-baseline
+.PHONY: demo test e2e soak diff fuzz lint dist image bench instructions instructions-baseline
 
 # Attach two sandboxes with the real program, in namespaces of their own.
 demo:
@@ -32,6 +32,24 @@ e2e:
 soak:
 	SOAK=1 CI=true cargo test -p host-local-ipam -p host-local-plugin --test faults -- --nocapture
 	SOAK=1 CI=true cargo test -p multus-daemon --test kills -- --nocapture
+
+# Generated configurations and commands against the Go plugins, ten times as many as in `make test`.
+diff: export DIFFERENTIAL_SEED := $(or $(DIFFERENTIAL_SEED),$(shell date +%s))
+diff:
+	cargo build --quiet -p macvlan-plugin -p host-local-plugin
+	DIFFERENTIAL_FULL=1 CI=true cargo test -p differential -- --nocapture
+
+# Hostile input, every program of fuzz/ for so many seconds. It builds for minutes, and needs cargo-fuzz. `make test` tries
+# what is in fuzz/corpus.
+FUZZ_SECONDS ?= 15
+fuzz:
+	cargo fuzz --version
+	RUSTC_BOOTSTRAP=1 cargo fuzz build -s none
+	for target in $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))); do \
+	    mkdir -p target/fuzz/$$target && \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target target/fuzz/$$target fuzz/corpus/$$target -- \
+	        -dict=fuzz/keys.dict -max_len=4096 -timeout=25 -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
 
 lint:
 	cargo fmt --all --check

@@ -26,6 +26,14 @@ impl Cidr {
         self.0.ip()
     }
 
+    /// The IPv4 network, where this is one of IPv4-mapped IPv6 addresses.
+    #[must_use]
+    pub fn to_canonical(self) -> Self {
+        let prefix = self.prefix().checked_sub(96).filter(|_| self.0.is_ipv6());
+        let mapped = prefix.and_then(|prefix| Self::new(self.address().to_canonical(), prefix));
+        mapped.filter(|network| network.0.is_ipv4()).unwrap_or(self)
+    }
+
     /// The prefix length in bits.
     #[must_use]
     pub fn prefix(&self) -> u8 {

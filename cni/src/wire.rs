@@ -173,7 +173,8 @@ pub(crate) fn dns(object: &Object<'_>) -> Result<Dns, FieldError> {
 
 fn required_cidr(object: &Object<'_>, key: &str) -> Result<Cidr, FieldError> {
     let text = object.string(key)?.unwrap_or_default();
-    text.parse().map_err(|error| {
+    let cidr: Result<Cidr, String> = text.parse();
+    cidr.map(Cidr::to_canonical).map_err(|error| {
         FieldError::new(object.path_of(key), format_args!("must be an address with a prefix length: {error}"))
     })
 }
@@ -479,6 +480,16 @@ mod before_0_3 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_of_mapped_addresses_are_ipv4() {
+        let text = br#"{"ips":[{"address":"::ffff:10.1.2.3/120"}],"routes":[{"dst":"::ffff:10.0.0.0/104"}]}"#;
+        let result = parse(text, Version::LATEST).unwrap();
+        assert_eq!(result.ips[0].address.to_string(), "10.1.2.3/24");
+        assert_eq!(result.routes[0].dst.to_string(), "10.0.0.0/8");
+        let wider = parse(br#"{"routes":[{"dst":"::ffff:10.0.0.0/95"}]}"#, Version::LATEST).unwrap();
+        assert!(wider.routes[0].dst.address().is_ipv6());
+    }
 
     #[test]
     fn route_numbers_are_those_of_the_kernel() {

@@ -933,7 +933,7 @@ fn any_success() -> impl Strategy<Value = Success> {
 fn any_cidr() -> impl Strategy<Value = Cidr> {
     (any::<IpAddr>(), any::<u8>()).prop_map(|(address, length)| {
         let bits = if address.is_ipv4() { 32 } else { 128 };
-        Cidr::new(address, length % (bits + 1)).unwrap()
+        Cidr::new(address, length % (bits + 1)).unwrap().to_canonical()
     })
 }
 
