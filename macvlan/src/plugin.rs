@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use multus_cni::{Attachment, Interface, Invocation, IpConfig, Pending, Plugin, Provisional, Registry, Success};
+use multus_cni::{
+    Attachment, Cidr, Interface, Invocation, IpConfig, Pending, Plugin, Provisional, Registry, Success, Version,
+};
 use multus_net::Namespace;
 
 use crate::{
@@ -38,7 +40,11 @@ impl Macvlan {
             return Err(multus_cni::Error::NoAddressToConvert.into());
         }
         let mut attached = made(&mut plan, ipam, attachment, invocation)?;
-        let given = attached.addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
+        let mut given = attached.addresses.as_ref().map(|pending| pending.success().clone()).unwrap_or_default();
+        if invocation.config.version()? < Version::V0_3_0 {
+            // Its results cannot tell of them, so that nobody would expect them.
+            given.routes.retain(|route| given.ips.iter().any(|ip| is_same_family(&ip.address, &route.dst)));
+        }
         let configured = plan.configure(&mut attached.link, &given);
         let finished = configured.and_then(|()| match &attached.ipam {
             Some(_) => Ok(()),
@@ -140,6 +146,10 @@ fn made(
         }
         Err(error) => Err(error),
     }
+}
+
+fn is_same_family(one: &Cidr, other: &Cidr) -> bool {
+    one.address().is_ipv4() == other.address().is_ipv4()
 }
 
 /// Has the IPAM plugin reserve addresses. Of its result only addresses, gateways and routes count.

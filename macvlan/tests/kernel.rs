@@ -37,6 +37,10 @@ fn main() -> ExitCode {
         ("an_optimistic_duplicate_is_found_by_check", an_optimistic_duplicate_is_found_by_check),
         ("route_attributes_are_programmed", route_attributes_are_programmed),
         ("old_versions_program_whole_routes", old_versions_program_whole_routes),
+        (
+            "old_versions_have_no_routes_of_a_family_without_an_address",
+            old_versions_have_no_routes_of_a_family_without_an_address,
+        ),
         ("two_containers_reach_each_other", two_containers_reach_each_other),
         ("the_hosts_names_do_not_matter_inside", the_hosts_names_do_not_matter_inside),
         ("a_taken_name_leaves_everything_as_it_was", a_taken_name_leaves_everything_as_it_was),
@@ -415,6 +419,16 @@ fn old_versions_program_whole_routes(lab: &Lab) {
     attach(lab, &sandbox, &config).unwrap();
     let in_table = sandbox.ip("route show table 100");
     assert_eq!(in_table.trim(), "192.168.0.0/16 via 10.1.2.1 dev net1 metric 77");
+}
+
+fn old_versions_have_no_routes_of_a_family_without_an_address(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let mut config = ipv4_only();
+    config["cniVersion"] = json!("0.2.0");
+    config["ipam"]["routes"] = json!([{"dst": "::/0"}, {"dst": "192.168.0.0/16"}, {"dst": "::/0"}]);
+    attach(lab, &sandbox, &config).unwrap();
+    assert_eq!(sandbox.ip("-6 route show default"), "");
+    assert_eq!(sandbox.ip("route show 192.168.0.0/16").trim(), "192.168.0.0/16 via 10.1.2.1 dev net1");
 }
 
 fn two_containers_reach_each_other(lab: &Lab) {
