@@ -371,6 +371,13 @@ mod tests {
     }
 
     #[test]
+    fn null_in_a_list_of_texts_is_refused() {
+        let value = view(r#"{"search":["a",null]}"#);
+        let error = Object::root(value.as_object().unwrap()).strings("search").unwrap_err();
+        assert_eq!(error.to_string(), r#""search[1]" must be a string, not null"#);
+    }
+
+    #[test]
     fn messages_hold_no_documents_and_no_long_values() {
         let text = format!(r#"{{"a":{{"password":"s3cret"}},"b":["s3cret"],"c":"{}","d":{{}}}}"#, "x".repeat(5000));
         let value = view(&text);
