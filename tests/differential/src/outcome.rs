@@ -116,10 +116,18 @@ impl Seen<'_> {
         serde_json::from_str::<Keys>(self.config).is_ok_and(|Keys(twice)| twice)
     }
 
-    /// The configuration, where it is JSON.
-    pub(crate) fn document(&self) -> Value {
-        serde_json::from_str(self.config).unwrap_or_default()
+    /// The value of the configuration's key that is `key` in lower case.
+    pub(crate) fn key(&self, key: &str) -> Value {
+        let document: Value = serde_json::from_str(self.config).unwrap_or_default();
+        let entries = document.as_object().into_iter().flatten();
+        let found = entries.filter(|(name, _)| folded(name) == key).last();
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
+}
+
+/// As Go compares keys.
+fn folded(key: &str) -> String {
+    key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase()
 }
 
 fn is_last_reserved(name: &str) -> bool {
@@ -174,8 +182,7 @@ impl<'de> Deserialize<'de> for Keys {
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Keys, A::Error> {
                 let (mut twice, mut known) = (false, BTreeSet::new());
                 while let Some((key, Keys(below))) = entries.next_entry::<String, Keys>()? {
-                    twice |=
-                        below || !known.insert(key.replace('\u{17f}', "s").replace('\u{212a}', "k").to_lowercase());
+                    twice |= below || !known.insert(folded(&key));
                 }
                 Ok(Keys(twice))
             }

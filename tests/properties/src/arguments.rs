@@ -15,7 +15,7 @@ pub fn arguments(data: &[u8]) {
             }
             assert_eq!(Args::parse(&text, &["IP", "MAC"]).unwrap(), args);
         }
-        Err(error) => message::check(data, &error),
+        Err(error) => message::check_length(&error),
     }
     match PodArgs::parse(&text) {
         Ok(args) => {
@@ -24,6 +24,6 @@ pub fn arguments(data: &[u8]) {
             assert_eq!(PodArgs::parse(&pairs.join(";")).unwrap(), args);
             let _whatever_is_inherited = args.for_delegate(&text);
         }
-        Err(error) => message::check(data, &error),
+        Err(error) => message::check_length(&error),
     }
 }
