@@ -182,9 +182,9 @@ fn required_cidr(object: &Object<'_>, key: &str) -> Result<Cidr, FieldError> {
 fn ip(object: &Object<'_>, key: &str) -> Result<Option<IpAddr>, FieldError> {
     match object.string(key)? {
         None | Some("") => Ok(None),
-        Some(text) => parse_ip(text)
-            .map(Some)
-            .ok_or_else(|| FieldError::new(object.path_of(key), format_args!("invalid IP address: {text}"))),
+        Some(text) => parse_ip(text).map(Some).ok_or_else(|| {
+            FieldError::new(object.path_of(key), format_args!("invalid IP address: {}", shortened(text)))
+        }),
     }
 }
 

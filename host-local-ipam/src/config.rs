@@ -99,9 +99,9 @@ impl UncheckedRange {
         });
         let address = |key| match object.string(key)? {
             None | Some("") => Ok(None),
-            Some(text) => parse_ip(text)
-                .map(Some)
-                .ok_or_else(|| FieldError::new(object.path_of(key), format_args!("invalid IP address: {text}"))),
+            Some(text) => parse_ip(text).map(Some).ok_or_else(|| {
+                FieldError::new(object.path_of(key), format_args!("invalid IP address: {}", shortened(text)))
+            }),
         };
         Ok(Self {
             subnet: subnet.transpose()?,

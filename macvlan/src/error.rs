@@ -34,8 +34,8 @@ pub enum Error {
     },
     /// There is no link of the parent's name.
     #[error(
-        "master {name:?} not found{}; interfaces here: {} (Link not found)",
-        in_sandbox(*.in_container), .present.join(", ")
+        "master {:?} not found{}; interfaces here: {} (Link not found)",
+        shortened(.name), in_sandbox(*.in_container), shortened(&.present.join(", "))
     )]
     MasterNotFound {
         /// The name.
@@ -46,7 +46,7 @@ pub enum Error {
         present: Vec<String>,
     },
     /// The parent could not be looked up.
-    #[error("failed to lookup master {name:?}: {source}")]
+    #[error("failed to lookup master {:?}: {source}", shortened(.name))]
     MasterLookup {
         /// Its name.
         name: String,

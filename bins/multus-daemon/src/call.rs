@@ -195,6 +195,24 @@ mod tests {
     }
 
     #[test]
+    fn every_request_of_the_corpus_is_a_call_or_refused() {
+        let surroundings = Surroundings::new(Overrides::default(), b"{}", Environment::default(), Path::new("/host"));
+        let surroundings = Arc::new(surroundings);
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/daemon_request");
+        let inputs: Vec<Vec<u8>> =
+            std::fs::read_dir(corpus).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+        assert!(inputs.iter().any(|body| Call::parse(body, &surroundings).is_ok()));
+        for body in inputs {
+            let outcomes =
+                [Call::parse(&body, &surroundings).map(drop), Call::parse_of_network(&body, &surroundings).map(drop)];
+            for refused in outcomes.into_iter().filter_map(Result::err) {
+                let message = refused.into_error().to_string();
+                assert!((1..1000).contains(&message.chars().count()), "{message}");
+            }
+        }
+    }
+
+    #[test]
     fn del_needs_neither_pod_nor_namespace() {
         let del = [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_NETNS", "")];
         assert_eq!(call(&del).unwrap().attachment.unwrap().netns, None);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use httparse::{Header, Status};
+use multus_cni::shortened;
 
 /// Results are a few kilobytes; what is longer than this is none.
 const RESPONSE_LIMIT: usize = 4 << 20;
@@ -175,14 +176,15 @@ impl Framing {
             return if coding.eq_ignore_ascii_case("chunked") {
                 Ok(Self::Chunked)
             } else {
-                Err(HttpError::Malformed(format!("unknown transfer coding {coding:?}")))
+                Err(HttpError::Malformed(format!("unknown transfer coding {:?}", shortened(&coding))))
             };
         }
         let mut framing = Self::UntilClosed;
         for value in values("Content-Length") {
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             let length = value.parse().ok().filter(|_| digits);
-            let length = length.ok_or_else(|| HttpError::Malformed(format!("Content-Length is {value:?}")))?;
+            let length =
+                length.ok_or_else(|| HttpError::Malformed(format!("Content-Length is {:?}", shortened(&value))))?;
             if matches!(framing, Self::Length(other) if other != length) {
                 return Err(HttpError::Malformed("two different Content-Lengths".to_owned()));
             }
@@ -370,6 +372,8 @@ mod tests {
         assert_eq!(with("Content-Length: 4194305"), "the answer is longer than 4194304 bytes");
         assert_eq!(with("Content-Length: 99999999999999999999").split(": ").next(), Some("malformed answer"));
         assert_eq!(with("Transfer-Encoding: gzip"), r#"malformed answer: unknown transfer coding "gzip""#);
+        assert!(with(&format!("Content-Length: {}", "x".repeat(10_000))).len() < 300);
+        assert!(with(&format!("Transfer-Encoding: {}", "x".repeat(10_000))).len() < 300);
         assert_eq!(with("Transfer-Encoding: chunked"), "malformed answer: a chunk is longer than its 5 bytes");
         let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(refused(&[head.as_slice(), b"zz\r\n"].concat()), "malformed answer: invalid chunk size");
