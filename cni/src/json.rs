@@ -3,7 +3,7 @@
 //! Reading: object keys match in any letter case, the last of several equal keys wins, `null` leaves what was there,
 //! invalid UTF-8 becomes U+FFFD. Writing: four spaces of indentation, and `<`, `>`, `&`, U+2028, U+2029 escaped.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -187,10 +187,13 @@ impl<'a> Item<'a> {
 
     fn must_be(&self, wanted: &str) -> FieldError {
         // Whole documents are nobody's typing error, and hold what is none of a log's business.
-        let found = match self.value {
-            Value::Object(entries) if !entries.is_empty() => "an object".to_owned(),
-            Value::Array(elements) if !elements.is_empty() => "an array".to_owned(),
-            value => shortened(&value.to_string()).into_owned(),
+        let text = self.value.to_string();
+        let found = if self.value.as_object().is_some_and(|entries| !entries.is_empty()) {
+            Cow::Borrowed("an object")
+        } else if self.value.as_array().is_some_and(|elements| !elements.is_empty()) {
+            Cow::Borrowed("an array")
+        } else {
+            shortened(&text)
         };
         FieldError::new(&self.path, format_args!("must be {wanted}, not {found}"))
     }

@@ -70,7 +70,7 @@ fn pointers(value: &Value) -> Vec<String> {
         Value::Array(elements) => {
             elements.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect()
         }
-        _ => Vec::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
     };
     let mut all = Vec::new();
     for (key, value) in children {
@@ -87,7 +87,7 @@ fn remove(config: &mut Value, pointer: &str) {
     match config.pointer_mut(parent).unwrap() {
         Value::Object(entries) => drop(entries.remove(key)),
         Value::Array(elements) => drop(elements.remove(key.parse().unwrap())),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -120,7 +120,7 @@ impl Seen<'_> {
     pub(crate) fn key(&self, key: &str) -> Value {
         let document: Value = serde_json::from_str(self.config).unwrap_or_default();
         let entries = document.as_object().into_iter().flatten();
-        let found = entries.filter(|(name, _)| folded(name) == key).last();
+        let found = entries.rev().find(|(name, _)| folded(name) == key);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 }

@@ -32,7 +32,7 @@ impl Plugins {
                 let directory = env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
                 let built = |plugin: &&str| directory.join(plugin).is_file();
                 assert!(
-                    ["macvlan", "host-local"].iter().all(|plugin| built(plugin)),
+                    ["macvlan", "host-local"].iter().all(built),
                     "build macvlan-plugin and host-local-plugin first"
                 );
                 directory

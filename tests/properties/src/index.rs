@@ -50,7 +50,7 @@ pub fn index(data: &[u8]) {
         assert_eq!(reservations.next_free(address(0), address(200)).unwrap(), Some(address(0)));
     }
     assert!(reservations.reserve(address(count), &owner(64), Stage::Finished).unwrap());
-    assert_eq!(reservations.verify().unwrap(), [] as [IpAddr; 0]);
+    assert_eq!(reservations.verify().unwrap(), Vec::<IpAddr>::new());
 }
 
 fn address(number: u8) -> IpAddr {

@@ -55,7 +55,7 @@ pub fn reservations(data: &[u8]) {
             }
             Err(error) => message::check(data, &error),
         }
-        assert_eq!(reservations.verify().unwrap(), [] as [IpAddr; 0]);
+        assert_eq!(reservations.verify().unwrap(), Vec::<IpAddr>::new());
     }
     drop(store);
     let store = DiskStore::new(directory.path());
@@ -76,8 +76,8 @@ pub fn reservations(data: &[u8]) {
     for _ in 0..2 {
         reservations.release_all(&owner).unwrap();
     }
-    assert_eq!(reservations.held_by(&owner).unwrap(), [] as [IpAddr; 0]);
-    assert_eq!(reservations.verify().unwrap(), [] as [IpAddr; 0]);
+    assert_eq!(reservations.held_by(&owner).unwrap(), Vec::<IpAddr>::new());
+    assert_eq!(reservations.verify().unwrap(), Vec::<IpAddr>::new());
     let after = reserved(&path);
     for (address, content) in &before {
         let is_owners = reservations_owner(content).is_some_and(|id| id == "new");
