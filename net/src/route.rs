@@ -104,8 +104,17 @@ impl Connection {
     /// one route of several next hops.
     ///
     /// # Errors
-    /// `ENETUNREACH` when the gateway is not on the link, `EINVAL` for a destination with host bits, and others.
+    /// `ENETUNREACH` when the gateway is not on the link, `EINVAL` for a destination with host bits, or for a gateway of
+    /// another family, and others.
     pub fn add_route(&mut self, spec: &RouteSpec) -> Result<(), Error> {
+        // The kernel would take the first four bytes of an IPv6 gateway for an IPv4 one.
+        if spec.gateway.is_some_and(|gateway| gateway.is_ipv4() != spec.destination.address().is_ipv4()) {
+            return Err(Error::Refused {
+                request: "RTM_NEWROUTE",
+                errno: libc::EINVAL,
+                explanation: Some("gateway and destination are not of the same IP family".to_owned()),
+            });
+        }
         let mut message = match spec.destination.address() {
             IpAddr::V4(ip) => {
                 RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, spec.destination.prefix()).build()

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         ("sysctls_are_those_of_the_namespace", sysctls_are_those_of_the_namespace),
         ("waiting_for_addresses_ends_in_time", waiting_for_addresses_ends_in_time),
         ("routes_are_read_as_they_are", routes_are_read_as_they_are),
+        ("a_gateway_of_another_family_is_refused", a_gateway_of_another_family_is_refused),
     ])
 }
 
@@ -229,6 +230,18 @@ fn waiting_for_addresses_ends_in_time(lab: &Lab) {
     assert!(start.elapsed() >= Duration::from_millis(200));
     let ours = addresses.iter().find(|address| address.cidr.to_string() == "2001:db8::1/64").unwrap();
     assert!(ours.is_tentative && !ours.is_optimistic && !ours.is_duplicate);
+}
+
+fn a_gateway_of_another_family_is_refused(lab: &Lab) {
+    lab.host.ip("address add 10.0.0.1/24 dev ens32");
+    let mut host = connect(&lab.host);
+    let index = host.link_by_name("ens32").unwrap().unwrap().index;
+    // The first four bytes are 10.0.0.2, and nothing at all.
+    for (destination, gateway) in [("10.1.0.0/16", "a00:2::"), ("0.0.0.0/0", "::"), ("2001:db8::/32", "10.0.0.2")] {
+        let error = host.add_route(&route(destination, gateway, index)).unwrap_err().to_string();
+        assert_eq!(error, "invalid argument: gateway and destination are not of the same IP family");
+    }
+    assert_eq!(lab.host.ip("route show via 10.0.0.2"), "");
 }
 
 fn routes_are_read_as_they_are(lab: &Lab) {
