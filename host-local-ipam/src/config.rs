@@ -48,9 +48,9 @@ impl Config {
         if let Some(runtime) = &runtime {
             sets.extend(range_sets(runtime, "ipRanges")?);
         }
-        if ipam.item_or_null("subnet").is_some() {
-            sets.push(vec![UncheckedRange::parse(&ipam)?]);
-        }
+        // Malformed addresses are an error even where nothing else of the old form is there.
+        let single = UncheckedRange::parse(&ipam)?;
+        sets.extend(single.subnet.is_some().then(|| vec![single]));
         sets.extend(range_sets(&ipam, "ranges")?);
         ipam.string("type")?;
         ipam.string("name")?;

@@ -209,6 +209,7 @@ fn unusable_ranges_are_named_with_their_set() {
             r#"{"subnet":"2001:db8::/64","gateway":"fe80::1%eth0"}"#,
             r#""ipam.gateway" invalid IP address: fe80::1%eth0"#,
         ),
+        (r#"{"rangeStart":"10.1.2"}"#, r#""ipam.rangeStart" invalid IP address: 10.1.2"#),
         (r#"{"type":[0]}"#, r#""ipam.type" must be a string, not an array"#),
         (r#"{"ranges":{}}"#, r#""ipam.ranges" must be an array, not {}"#),
         (r#"{"ranges":[{}]}"#, r#""ipam.ranges[0]" must be an array, not {}"#),
