@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-/// `text`, cut behind its first 200 characters, so that no value fills a message.
+/// `text`, cut behind its first 100 characters, so that no value fills a message, however much of it is escaped there.
 #[must_use]
 pub fn shortened(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(200) {
+    match text.char_indices().nth(100) {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
     }
@@ -17,7 +17,7 @@ mod tests {
 
     #[test]
     fn whole_characters_are_left() {
-        assert_eq!(shortened(&"é".repeat(200)), "é".repeat(200));
-        assert_eq!(shortened(&"é".repeat(201)), format!("{}…", "é".repeat(200)));
+        assert_eq!(shortened(&"é".repeat(100)), "é".repeat(100));
+        assert_eq!(shortened(&"é".repeat(101)), format!("{}…", "é".repeat(100)));
     }
 }

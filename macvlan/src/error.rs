@@ -35,7 +35,7 @@ pub enum Error {
     /// There is no link of the parent's name.
     #[error(
         "master {:?} not found{}; interfaces here: {} (Link not found)",
-        shortened(.name), in_sandbox(*.in_container), shortened(&.present.join(", "))
+        shortened(.name), in_sandbox(*.in_container), .present.join(", ")
     )]
     MasterNotFound {
         /// The name.
