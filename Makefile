@@ -18,7 +18,8 @@ demo:
 	cargo build --quiet --profile plugin -p macvlan-plugin -p host-local-plugin
 	@cargo run --quiet -p testkit --bin demo -- target/plugin
 
-# Every test; some run the programs of several packages. With CI=true a test that cannot run here is a failure; else it is ignored, and says why.
+# Every test; some run the programs of several packages. With CI=true a test that cannot run here is a failure; else it is
+# ignored, and says why.
 test:
 	cargo build --quiet --workspace --bins
 	cargo test --workspace
