@@ -4,6 +4,7 @@
 mod arguments;
 
 use std::{
+    convert::Infallible,
     env,
     error::Error as StdError,
     fs,
@@ -19,7 +20,7 @@ use std::{
 use multus_core::kubernetes::{Error, Limits, NodeCertificate};
 use multus_log::{Level, Log};
 use nix::sys::signal::{SigSet, Signal};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use arguments::{Arguments, HELP, Request};
 
@@ -27,8 +28,6 @@ type Outcome = Result<(), Box<dyn StdError>>;
 
 /// For somebody to approve a certificate.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Between tries that fail, and while a clock is being set.
-const PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the program ends.
 enum End {
@@ -69,8 +68,11 @@ fn serve(arguments: Arguments) -> Outcome {
     let (ends, end) = mpsc::channel();
     let (failed, path) = (ends.clone(), kubeconfig.clone());
     let keep = move || {
-        let failure = catch_unwind(AssertUnwindSafe(|| keep(&certificate, &path)));
-        failed.send(failure.map_or(End::Panic, End::Failure))
+        let end = match catch_unwind(AssertUnwindSafe(|| keep(&certificate, &path))) {
+            Ok(Err(error)) => End::Failure(error),
+            Err(_) => End::Panic,
+        };
+        failed.send(end)
     };
     thread::Builder::new().spawn(keep)?;
     thread::Builder::new().spawn(move || signals.wait().map(|_| ends.send(End::Signal)))?;
@@ -87,33 +89,13 @@ fn serve(arguments: Arguments) -> Outcome {
 }
 
 /// Writes the kubeconfig once there is a certificate, and renews both in time, for ever. Only the first must succeed.
-fn keep(certificate: &NodeCertificate, kubeconfig: &Path) -> Error {
-    let mut is_first = true;
-    loop {
-        let now = SystemTime::now();
-        let due = certificate.renewal(now).ok().flatten().unwrap_or(now);
-        let rest = due.duration_since(now).unwrap_or_default();
-        if !is_first && !rest.is_zero() {
-            // Step by step, since clocks are set.
-            thread::sleep(rest.min(PAUSE));
-            continue;
-        }
-        let renewed = if rest.is_zero() { certificate.renew(now, Limits::default(), PATIENCE) } else { Ok(()) };
-        match renewed.and_then(|()| certificate.write_kubeconfig(kubeconfig)) {
-            Ok(()) => {
-                info!("{kubeconfig:?} is written; the node has a certificate of its own");
-                let now = SystemTime::now();
-                if !certificate.renewal(now).is_ok_and(|due| due.is_some_and(|due| due > now)) {
-                    warn!("the new certificate is not valid at this time; is this node's clock right?");
-                    thread::sleep(NodeCertificate::PAUSE_OF_WRONG_CLOCK);
-                }
-            }
-            Err(error) if is_first => return error,
-            Err(error) => {
-                error!(%error, "the node's certificate is not renewed");
-                thread::sleep(PAUSE);
-            }
-        }
-        is_first = false;
-    }
+fn keep(certificate: &NodeCertificate, kubeconfig: &Path) -> Result<Infallible, Error> {
+    let write = || {
+        certificate.write_kubeconfig(kubeconfig)?;
+        info!("{kubeconfig:?} is written; the node has a certificate of its own");
+        Ok(())
+    };
+    certificate.obtain(Limits::default(), PATIENCE)?;
+    write()?;
+    certificate.keep(Limits::default(), PATIENCE, write)
 }

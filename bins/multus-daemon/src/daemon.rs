@@ -25,7 +25,6 @@ use tracing::{error, info, warn};
 
 use crate::{
     call::Surroundings,
-    credentials,
     error::Error,
     execution::Executor,
     keeping::Keeping,
@@ -42,16 +41,20 @@ const NODE_NAME: &str = "MULTUS_NODE_NAME";
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// A DEL in the spool that hangs must not keep the node from starting pods.
 const FIRST_PASS: Duration = Duration::from_secs(60);
+/// For somebody to approve the node's certificate.
+const APPROVAL: Duration = Duration::from_secs(120);
 /// For answers that are on their way.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// It reads files and waits.
 const SPOOL_STACK: usize = 256 << 10;
+/// It waits, and sometimes asks for a certificate.
+const CERTIFICATE_STACK: usize = 1 << 20;
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(options: &Options, keeper: Keeper, environment: Environment) -> Result<(), Error> {
     let certificate = node_certificate(options, &environment)?;
     let access = match &certificate {
-        Some(certificate) => Some(credentials::obtain(certificate)?),
+        Some(certificate) => Some(certificate.obtain(Limits::default(), APPROVAL)?),
         None => access(options, &environment)?,
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -153,8 +156,10 @@ fn multus(
     };
     let cluster = Arc::new(cluster(access, environment)?);
     if let Some(certificate) = certificate {
-        let kept = credentials::keep(certificate, Arc::clone(&cluster));
-        kept.map_err(Error::io("cannot start", "a thread"))?;
+        let renewed = Arc::clone(&cluster);
+        let keep = move || certificate.keep(Limits::default(), APPROVAL, || renewed.reconnect(&certificate.access()?));
+        let thread = thread::Builder::new().name("certificate".to_owned()).stack_size(CERTIFICATE_STACK);
+        thread.spawn(keep).map(drop).map_err(Error::io("cannot start", "a thread"))?;
     }
     Ok(multus.with_cluster(cluster))
 }

@@ -2,7 +2,6 @@
 
 mod arguments;
 mod call;
-mod credentials;
 mod daemon;
 mod error;
 mod execution;

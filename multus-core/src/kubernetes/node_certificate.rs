@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +19,7 @@ use tokio::{
     runtime,
     time::{Instant, sleep},
 };
+use tracing::{error, info, warn};
 use x509_parser::pem::parse_x509_pem;
 
 use super::{
@@ -26,6 +28,11 @@ use super::{
     error::chain,
     objects,
 };
+
+/// Between tries that fail, and while a clock is being set.
+const PAUSE: Duration = Duration::from_secs(10);
+/// The shortest certificate that the API gives is valid for twice as long.
+const LONG_PAUSE: Duration = Duration::from_secs(300);
 
 /// A node's client certificate and its key: `multus-client-current.pem` in a directory, which refers to the newest
 /// `multus-client-<time>.pem`. The key is made here and never leaves the directory.
@@ -38,10 +45,6 @@ pub struct NodeCertificate {
 }
 
 impl NodeCertificate {
-    /// How long to wait after a success where [`renewal`](Self::renewal) finds the new certificate due, too: this node's clock
-    /// is wrong, and by the server's it is valid for at least twice as long.
-    pub const PAUSE_OF_WRONG_CLOCK: Duration = Duration::from_secs(300);
-
     /// The certificate of `node` in `directory`. The kubeconfig `bootstrap` says where the server is, and by whose right a
     /// first certificate is asked for; `duration` is how long each is to be valid.
     ///
@@ -74,13 +77,65 @@ impl NodeCertificate {
     /// # Errors
     /// [`Error::File`] when it cannot be read. A file that is no certificate is none.
     pub fn renewal(&self, now: SystemTime) -> Result<Option<SystemTime>, Error> {
-        let content = WholeFile::new(&self.current()).read().map_err(Error::file("reading", self.current()))?;
-        let validity = content.and_then(|content| validity(&content));
-        let is_valid = |(begin, end): &(SystemTime, SystemTime)| *begin <= now && now < *end;
-        Ok(validity.filter(is_valid).map(|(begin, end)| {
+        Ok(self.validity(now)?.map(|(begin, end)| {
             let lifetime = end.duration_since(begin).unwrap_or_default();
             begin + lifetime * 4 / 5
         }))
+    }
+
+    /// Access by a certificate that is valid, which is [asked for](Self::renew) where there is none.
+    ///
+    /// # Errors
+    /// As of [`renew`](Self::renew) and [`access`](Self::access).
+    pub fn obtain(&self, limits: Limits, patience: Duration) -> Result<Access, Error> {
+        let now = SystemTime::now();
+        if self.renewal(now)?.is_none() {
+            self.renew(now, limits, patience)?;
+        }
+        self.access()
+    }
+
+    /// Renews the certificate in time, for ever, and has `apply` put each new one to use. What fails is logged and tried
+    /// again. Not to be called within a runtime.
+    pub fn keep(&self, limits: Limits, patience: Duration, mut apply: impl FnMut() -> Result<(), Error>) -> ! {
+        loop {
+            let now = SystemTime::now();
+            let due = self.renewal(now).ok().flatten().unwrap_or(now);
+            let rest = due.duration_since(now).unwrap_or_default();
+            if !rest.is_zero() {
+                // Step by step, since clocks are set.
+                thread::sleep(rest.min(PAUSE));
+                continue;
+            }
+            match self.renew(now, limits, patience).and_then(|()| apply()) {
+                Ok(()) => {
+                    info!("the node's certificate is renewed");
+                    thread::sleep(self.least_use());
+                }
+                Err(error) => {
+                    error!(%error, "the node's certificate is not renewed");
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    /// How long a new certificate is used at least, so that one that is due at once makes no flood of requests: half of what
+    /// is left of it.
+    fn least_use(&self) -> Duration {
+        let now = SystemTime::now();
+        let Ok(Some((_, end))) = self.validity(now) else {
+            warn!("the new certificate is not valid at this time; is this node's clock right?");
+            return LONG_PAUSE;
+        };
+        (end.duration_since(now).unwrap_or_default() / 2).clamp(PAUSE, LONG_PAUSE)
+    }
+
+    /// When the certificate begins and ends; `None` when there is none that is valid at `now`.
+    fn validity(&self, now: SystemTime) -> Result<Option<(SystemTime, SystemTime)>, Error> {
+        let content = WholeFile::new(&self.current()).read().map_err(Error::file("reading", self.current()))?;
+        let validity = content.and_then(|content| validity(&content));
+        Ok(validity.filter(|(begin, end)| *begin <= now && now < *end))
     }
 
     /// Asks for a certificate, waits no longer than `patience` until somebody has approved it, and puts it in place. The
