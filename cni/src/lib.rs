@@ -7,9 +7,9 @@
 //! * [`Error`]: every failure of the protocol with its CNI error code.
 //! * [`Plugin`]: what a plugin does, in this process or in another; [`Registry`] finds either by `type`.
 //! * [`Chain`]: the plugins of a list one after the other, as a runtime runs them; [`ResultCache`] keeps what DEL needs.
-//! * [`serve`]: a whole plugin process around a [`Plugin`].
+//! * [`serve`]: a whole plugin process around a [`Plugin`]; [`program!`] makes it a program.
 //!
-//! Nothing here reads the environment, standard input or the clock: the program that owns them passes them in.
+//! Nothing but [`program!`] reads the environment, standard input or the clock: the program that owns them passes them in.
 //! The API blocks; an asynchronous caller wraps a call in a thread of its own.
 //!
 //! ```
@@ -41,6 +41,7 @@ mod lock;
 mod mac;
 mod pending;
 mod plugin;
+mod program;
 mod raw_object;
 mod registry;
 mod result_cache;
@@ -67,10 +68,13 @@ pub use lock::ByteLock;
 pub use mac::MacAddress;
 pub use pending::{Pending, Provisional};
 pub use plugin::Plugin;
+pub use program::print_errors_on_panic;
+#[doc(hidden)]
+pub use program::start;
 pub use raw_object::RawObject;
 pub use registry::{Builtin, Registry};
 pub use result_cache::{CachedAttachment, ResultCache};
-pub use serve::{About, print_errors_on_panic, serve, unbuffered_stdout};
+pub use serve::{About, serve};
 pub use shortened::shortened;
 pub use success::{Dns, Interface, IpConfig, Route, Success};
 pub use version::Version;

@@ -2,16 +2,13 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    fs,
+    io::{Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use crate::{
-    Attachment, Command, Environment, Error, ErrorCode, ErrorObject, InterfaceName, Invocation, NetworkConfig, Plugin,
-    Version,
-};
+use crate::{Attachment, Command, Environment, Error, InterfaceName, Invocation, NetworkConfig, Plugin, Version};
 
 /// Who a plugin is, for those who run it without `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug)]
@@ -40,30 +37,6 @@ pub fn serve(
         let _nowhere_left = writeln!(stderr, "Error writing error JSON to stdout: {unwritable}; it was: {error}");
     }
     1
-}
-
-/// Standard output for [`serve`]: without the buffer that would cut the last line off, so that a runtime is woken once.
-#[must_use]
-pub fn unbuffered_stdout() -> Box<dyn Write> {
-    match io::stdout().as_fd().try_clone_to_owned() {
-        Ok(stdout) => Box::new(File::from(stdout)),
-        Err(_) => Box::new(io::stdout()),
-    }
-}
-
-/// Makes a panic anywhere in the process end it with an error object on standard output and exit status 1, so that
-/// the runtime always has something to show. For single-shot programs only.
-pub fn print_errors_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
-        let object = ErrorObject {
-            code: ErrorCode::Internal.number(),
-            msg: format!("internal error, please report it: {panic}"),
-            details: String::new(),
-        };
-        let _nowhere_left = io::stdout().write_all(&object.print());
-        #[allow(clippy::exit, reason = "the process is lost, and the runtime must not see status 2 or a signal")]
-        std::process::exit(1);
-    }));
 }
 
 fn dispatch(

@@ -1,5 +1,7 @@
-//! The `host-local` program: with `CNI_COMMAND` the CNI plugin, else a tool for people when it is given arguments. Reads
-//! environment, arguments and standard input once, and leaves the rest to the library and to the modules beside.
+//! The `host-local` program: with `CNI_COMMAND` the CNI plugin, else a tool for people when it is given arguments. Leaves
+//! the plugin to the library, and the tool to the modules beside.
+
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod arguments;
 mod check;
@@ -17,20 +19,18 @@ mod usage;
 
 use std::{
     env,
-    io::{stderr, stdin, stdout},
-    process::ExitCode,
+    io::{stderr, stdout},
     time::SystemTime,
 };
 
 use host_local_ipam::HostLocal;
-use multus_cni::{About, Environment, print_errors_on_panic, serve, unbuffered_stdout};
+use multus_cni::{About, Environment};
 
-fn main() -> ExitCode {
-    let environment: Environment = env::vars_os().collect();
+multus_cni::program!(run);
+
+fn run(environment: Environment) -> u8 {
     if environment.value("CNI_COMMAND").is_none() && env::args_os().nth(1).is_some() {
-        return tool::run(env::args_os(), SystemTime::now(), &mut stdout(), &mut stderr()).into();
+        return tool::run(env::args_os(), SystemTime::now(), &mut stdout(), &mut stderr());
     }
-    print_errors_on_panic();
-    let about = About { name: "host-local", version: env!("CARGO_PKG_VERSION") };
-    serve(&HostLocal::new(), about, environment, &mut stdin(), &mut *unbuffered_stdout(), &mut stderr()).into()
+    About { name: "host-local", version: env!("CARGO_PKG_VERSION") }.serve(&HostLocal::new(), environment)
 }

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::IpAddr,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::{Path, PathBuf},
@@ -654,6 +654,37 @@ fn an_add_whose_result_nobody_gets_reserves_nothing() {
     assert_eq!(host.reserved("storage"), ["10.1.2.2", "2001:db8::2"]);
     // The same ADD again is no duplicate.
     assert_eq!(addresses(&host.call("ADD", &config).run().result()), ["10.1.2.4/24", "2001:db8::4/64"]);
+}
+
+#[test]
+fn an_add_whose_reader_is_gone_reserves_nothing() {
+    let host = Host::new();
+    let config = host.small("1.1.0");
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut child = command(&host, "c1").stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "no signal");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("Error writing error JSON to stdout: "), "{stderr}");
+    assert_eq!(host.reserved("storage"), [""; 0]);
+}
+
+#[test]
+fn standard_streams_that_are_closed_harm_no_file() {
+    let host = Host::new();
+    let config = host.small("1.1.0");
+    let reply = host.call("ADD", &config).through(&["sh", "-c", "exec \"$0\" >&- 2>&-"]).run();
+    assert_eq!((reply.status, reply.stdout.as_str()), (Some(0), ""));
+    assert_eq!(host.reserved("storage"), ["10.1.2.2"]);
+    assert_eq!(host.content("10.1.2.2"), "c1\r\neth0");
+    assert_eq!(host.content("last_reserved_ip.0"), "10.1.2.2");
+    for lock in ["storage/lock", ".host-local/storage.attachments"] {
+        assert_eq!(fs::read_to_string(host.path(lock)).unwrap(), "", "{lock}");
+    }
+    let reply = host.call("CHECK", &config).through(&["sh", "-c", "exec \"$0\" <&-"]).run();
+    assert_eq!(reply.error().0, 6, "an empty configuration");
 }
 
 #[test]

@@ -1,19 +1,14 @@
-//! The `macvlan` CNI plugin: reads environment and standard input once, and leaves the rest to the libraries.
+//! The `macvlan` CNI plugin, which leaves everything to the libraries.
 
-use std::{
-    env,
-    io::{stderr, stdin},
-    process::ExitCode,
-};
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 use host_local_ipam::HostLocal;
 use macvlan::Macvlan;
-use multus_cni::{About, Builtin, Environment, Registry, print_errors_on_panic, serve, unbuffered_stdout};
+use multus_cni::{About, Builtin, Environment, Registry};
 
-fn main() -> ExitCode {
-    print_errors_on_panic();
-    let environment: Environment = env::vars_os().collect();
+multus_cni::program!(run);
+
+fn run(environment: Environment) -> u8 {
     let ipams = Registry::new().with("host-local", HostLocal::new()).allow(Builtin::from_environment(&environment));
-    let about = About { name: "macvlan", version: env!("CARGO_PKG_VERSION") };
-    serve(&Macvlan::new(ipams), about, environment, &mut stdin(), &mut *unbuffered_stdout(), &mut stderr()).into()
+    About { name: "macvlan", version: env!("CARGO_PKG_VERSION") }.serve(&Macvlan::new(ipams), environment)
 }

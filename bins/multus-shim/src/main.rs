@@ -1,25 +1,15 @@
-//! The `multus-shim` CNI plugin: reads environment and standard input once, and leaves the rest to the library.
+//! The `multus-shim` CNI plugin, which leaves everything to the library.
 
-use std::{
-    env,
-    io::{stderr, stdin},
-    process::ExitCode,
-    time::SystemTime,
-};
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
-use multus_cni::{About, print_errors_on_panic, serve, unbuffered_stdout};
+use std::{env, time::SystemTime};
+
+use multus_cni::{About, Environment};
 use multus_shim::Shim;
 
-fn main() -> ExitCode {
-    print_errors_on_panic();
+multus_cni::program!(run);
+
+fn run(environment: Environment) -> u8 {
     let about = About { name: "multus-shim", version: env!("CARGO_PKG_VERSION") };
-    let mut stdout = unbuffered_stdout();
-    if env::args_os().nth(1).is_some_and(|flag| ["--version", "-version", "-v"].iter().any(|known| flag == *known)) {
-        return match writeln!(stdout, "{} {}", about.name, about.version) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
-    }
-    let environment = env::vars_os().collect();
-    serve(&Shim::new(SystemTime::now), about, environment, &mut stdin(), &mut *stdout, &mut stderr()).into()
+    about.tell_version(env::args_os()).unwrap_or_else(|| about.serve(&Shim::new(SystemTime::now), environment))
 }

@@ -1,19 +1,13 @@
 //! The `passthru` CNI plugin: hands on what it is given. It is the head of a chain whose other plugins do the work.
 
-use std::{
-    env,
-    io::{stderr, stdin},
-    process::ExitCode,
-};
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
-use multus_cni::{
-    About, Attachment, Error, Invocation, Pending, Plugin, print_errors_on_panic, serve, unbuffered_stdout,
-};
+use multus_cni::{About, Attachment, Environment, Error, Invocation, Pending, Plugin};
 
-fn main() -> ExitCode {
-    print_errors_on_panic();
-    let about = About { name: "passthru", version: env!("CARGO_PKG_VERSION") };
-    serve(&Passthru, about, env::vars_os().collect(), &mut stdin(), &mut *unbuffered_stdout(), &mut stderr()).into()
+multus_cni::program!(run);
+
+fn run(environment: Environment) -> u8 {
+    About { name: "passthru", version: env!("CARGO_PKG_VERSION") }.serve(&Passthru, environment)
 }
 
 /// Makes nothing, so that there is nothing to take back, to delete or to verify.
