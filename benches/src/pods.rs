@@ -31,6 +31,10 @@ const NETWORKS: [usize; 4] = [0, 1, 3, 4];
 const ONE: usize = 0;
 const FOUR: usize = 2;
 const BURST: usize = 100;
+/// `connectionLimit`.
+const LIMITS: [u8; 6] = [1, 2, 4, 8, 16, 32];
+/// The daemon's own.
+const LIMIT: u8 = 16;
 
 /// Adds the tables.
 pub(crate) fn measure(daemon: &Path, plugins: &Path, report: &mut Report) {
@@ -51,7 +55,7 @@ pub(crate) fn measure(daemon: &Path, plugins: &Path, report: &mut Report) {
     let (mut rows, mut ratios, mut bursts, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (cluster, name) in clusters {
         let lab = Lab::new();
-        let mut node = Node::new(&lab, &cluster, plugins);
+        let mut node = Node::new(&lab, &cluster, plugins, LIMIT);
         node.start(daemon);
         let idle = node.memory("VmRSS");
         let pods = NETWORKS.map(|networks| node.pod(&format!("n{networks}"), networks));
@@ -91,8 +95,32 @@ pub(crate) fn measure(daemon: &Path, plugins: &Path, report: &mut Report) {
     report.table(&["", "four / one"], &ratios);
     report.paragraph(&format!("{BURST} pods with 2 networks besides, all at once through one daemon:"));
     report.table(&["", "all of them ms", "p50 ms", "p99 ms", "p99 / p50"], &bursts);
+    report.paragraph(
+        "The kernel changes links one at a time (RTNL). The same burst, all macvlan and built in, with so many operations under \
+         way at once (`connectionLimit`):",
+    );
+    report
+        .table(&["at once", "ADD, all ms", "ADD p99 / p50", "DEL, all ms", "DEL p99 / p50"], &limits(daemon, plugins));
     report.paragraph("Memory of `multus-daemon` in KiB; its own is what is not its file:");
     report.table(&["", "idle", "peak in the burst", "afterwards", "of these its own"], &memory);
+}
+
+/// A row for each limit: the best of three bursts.
+fn limits(daemon: &Path, plugins: &Path) -> Vec<Vec<String>> {
+    let row = |limit: u8| {
+        let lab = Lab::new();
+        let mut node = Node::new(&lab, &Cluster::Macvlan, plugins, limit);
+        node.start(daemon);
+        let bursts: Vec<_> = (0..3).map(|_| node.burst()).collect();
+        let cells = [0, 1].map(|command| {
+            let best =
+                bursts.iter().map(|burst| &burst[command]).min_by(|one, other| one.1.total_cmp(&other.1)).unwrap();
+            let (_, all, times) = best;
+            vec![format!("{all:.0}"), format!("{:.2}", share(times, 0.99) / share(times, 0.5))]
+        });
+        [vec![limit.to_string()], cells.concat()].concat()
+    };
+    LIMITS.map(row).into()
 }
 
 enum Cluster {
@@ -109,7 +137,7 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn new(lab: &'a Lab, cluster: &Cluster, plugins: &Path) -> Self {
+    fn new(lab: &'a Lab, cluster: &Cluster, plugins: &Path, limit: u8) -> Self {
         let api = lab.host.within(ApiServer::start);
         fs::write(lab.path("kubeconfig"), api.kubeconfig()).unwrap();
         let host_local = |subnet: &str| json!({"type": "host-local", "dataDir": lab.data_dir(), "subnet": subnet});
@@ -147,6 +175,7 @@ impl<'a> Node<'a> {
         let options = json!({
             "socketDir": lab.path("run"), "cniDir": lab.path("multus"), "binDir": lab.path("bin"),
             "cniConfigDir": lab.path("net.d"), "kubeconfig": lab.path("kubeconfig"), "logLevel": "error",
+            "connectionLimit": limit,
         });
         fs::write(lab.path("daemon-config.json"), options.to_string()).unwrap();
         Self { lab, api, shim: plugins.join("multus-shim"), config: config.to_string(), daemon: None }

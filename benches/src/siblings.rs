@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use testkit::{Lab, Netns};
+use testkit::{Lab, Netns, go_plugins};
 
 use crate::{
     candidates::{Candidate, Families, Place},
@@ -39,16 +39,21 @@ pub(crate) fn measure(plugins: &Path, report: &mut Report) {
 
     let place = |container, master| Place { lab: &lab, container, master, data_dir: data_dir.path() };
     let places = [place(&alone, "ens32"), place(&crowded, "ens33")];
-    let kinds = ["the kernel's floor, IPv4", "macvlan + host-local, IPv4", "macvlan + host-local, dual stack"];
-    let candidates = |kind: usize| {
-        places.each_ref().map(|place| match kind {
-            0 => Candidate::floor(place).unwrap(),
-            1 => Candidate::plugin(kinds[kind], place, plugins, place.master, Families::Ipv4),
-            _ => Candidate::plugin(kinds[kind], place, plugins, &format!("{}-6", place.master), Families::DualStack),
-        })
+    let plugin = |name, directory: &Path, network: &str, families| {
+        places
+            .each_ref()
+            .map(|place| Candidate::plugin(name, place, directory, &format!("{network}-{}", place.master), families))
     };
-    let candidates = [0, 1, 2].map(candidates);
-    let mut times: [[[Vec<f64>; 2]; 2]; 3] = Default::default();
+    let mut candidates = vec![
+        places.each_ref().map(|place| Candidate::floor(place).unwrap()),
+        plugin("macvlan + host-local, IPv4", plugins, "ours", Families::Ipv4),
+        plugin("macvlan + host-local, dual stack", plugins, "ours-6", Families::DualStack),
+    ];
+    // Of both families it would wait for seconds.
+    candidates.extend(
+        go_plugins().ok().map(|go| plugin("Go macvlan + host-local (Debian), IPv4", &go, "go", Families::Ipv4)),
+    );
+    let mut times = vec![<[[Vec<f64>; 2]; 2]>::default(); candidates.len()];
     for round in 0..=ROUNDS {
         for (kind, candidates) in candidates.iter().enumerate() {
             for turn in [round % 2, (round + 1) % 2] {
@@ -73,7 +78,7 @@ pub(crate) fn measure(plugins: &Path, report: &mut Report) {
     ));
     let mut rows = Vec::new();
     for (command, name) in ["ADD", "DEL"].iter().enumerate() {
-        for (kind, times) in kinds.iter().zip(&times) {
+        for (kind, times) in candidates.iter().map(|[alone, _]| &alone.name).zip(&times) {
             let [alone, crowded] = &times[command];
             let cells = [median(alone), median(crowded), share(crowded, 0.99), median_ratio(crowded, alone)];
             let cells = cells.map(|value| format!("{value:.2}"));
