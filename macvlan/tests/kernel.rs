@@ -472,7 +472,9 @@ fn an_undone_result_leaves_nothing(lab: &Lab) {
 }
 
 fn a_second_passthru_link_is_explained(lab: &Lab) {
-    attach(lab, &lab.container("c1"), &json!({"mode": "passthru", "ipam": {}})).unwrap();
+    // Its link would go with it.
+    let first = lab.container("c1");
+    attach(lab, &first, &json!({"mode": "passthru", "ipam": {}})).unwrap();
     let refused =
         |name: &str, mode: &str| attach(lab, &lab.container(name), &json!({"mode": mode})).unwrap_err().to_string();
     let text = r#"failed to create macvlan: invalid argument (mode passthru needs "ens32" for itself"#;
@@ -487,8 +489,8 @@ fn a_second_passthru_link_is_explained(lab: &Lab) {
 fn a_macs_double_is_explained_and_undone(lab: &Lab) {
     let mut config = ipv4_only();
     config["mac"] = json!("02:00:00:00:00:01");
-    attach(lab, &lab.container("c1"), &config).unwrap();
-    let sandbox = lab.container("c2");
+    let (first, sandbox) = (lab.container("c1"), lab.container("c2"));
+    attach(lab, &first, &config).unwrap();
     let error = attach(lab, &sandbox, &config).unwrap_err();
     let text = "failed to set \"net1\" UP: address already in use \
                 (another link on \"ens32\", or that itself, has the MAC address 02:00:00:00:00:01)";
