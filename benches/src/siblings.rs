@@ -4,7 +4,7 @@
 use std::{
     io::Write,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -17,7 +17,9 @@ use crate::{
     statistics::{median, median_ratio, milliseconds, share},
 };
 
-const SIBLINGS: u32 = 1000;
+const SIBLINGS: usize = 1000;
+/// Which share them.
+const PODS: usize = 100;
 const LINKS: u32 = 500;
 const ROUNDS: usize = 60;
 
@@ -27,14 +29,14 @@ pub(crate) fn measure(plugins: &Path, report: &mut Report) {
     lab.add_parent("ens33", "wire33");
     let data_dir = tempfile::tempdir_in(plugins.parent().unwrap()).unwrap();
     let (alone, crowded) = (lab.container("alone"), lab.container("crowded"));
-    let others = lab.container("others");
-    let holder = Holder::new(&others);
-    let pid = holder.0.id();
-    batch(
-        &lab.host,
-        (0..SIBLINGS).map(|number| format!("link add link ens33 name m{number} netns {pid} type macvlan mode bridge")),
-    );
-    batch(&others, (0..SIBLINGS).map(|number| format!("link set m{number} up")));
+    let others: Vec<Netns> = (0..PODS).map(|number| lab.container(&format!("other-{number}"))).collect();
+    for (number, other) in others.iter().enumerate() {
+        let names = (number..SIBLINGS).step_by(PODS).map(|number| format!("m{number}"));
+        let path = other.path().display();
+        let added = |name| format!("link add link ens33 name {name} netns {path} type macvlan mode bridge");
+        batch(&lab.host, names.clone().map(added));
+        batch(other, names.map(|name| format!("link set {name} up")));
+    }
     batch(&crowded, (0..LINKS / 2).map(|number| format!("link add v{number} type veth peer name w{number}")));
 
     let place = |container, master| Place { lab: &lab, container, master, data_dir: data_dir.path() };
@@ -71,8 +73,8 @@ pub(crate) fn measure(plugins: &Path, report: &mut Report) {
     }
     report.heading("In a crowd");
     report.paragraph(&format!(
-        "The parent has {SIBLINGS} macvlan links already, and the sandbox {LINKS} links, against where there are none. Whole \
-         processes taking turns, {ROUNDS} rounds. What an ADD of ours has more here than the floor is mostly the announcement of \
+        "The parent has {SIBLINGS} macvlan links of {PODS} pods already, and the sandbox {LINKS} links, against where there are \
+         none. Whole processes taking turns, {ROUNDS} rounds. What an ADD of ours has more here than the floor is mostly the announcement of \
          its addresses (`arp_notify`, `ndisc_notify`), which the kernel delivers to every sibling before it answers; the floor \
          announces nothing."
     ));
@@ -96,20 +98,4 @@ fn batch(namespace: &Netns, lines: impl Iterator<Item = String>) {
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success(), "ip -batch");
     });
-}
-
-/// A process in a namespace: `ip` cannot name that otherwise.
-struct Holder(Child);
-
-impl Holder {
-    fn new(namespace: &Netns) -> Self {
-        Self(namespace.within(|| Command::new("sleep").arg("infinity").spawn().unwrap()))
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
-    }
 }
