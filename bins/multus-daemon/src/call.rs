@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use multus_cni::{Attachment, Command, ContainerId, Environment, Error, ErrorCode, Invocation, NetworkConfig};
+use multus_cni::{
+    Attachment, Command, ContainerId, Environment, Error, ErrorCode, FieldError, Invocation, NetworkConfig,
+};
 use multus_core::{InterfaceRequest, PodArgs};
 use multus_shim::{MalformedRequest, Request};
 use serde::Deserialize;
@@ -78,8 +80,9 @@ impl Call {
             attributes: Option<Box<RawValue>>,
         }
         let request = Request::parse(body)?;
-        // That was JSON; so is this.
-        let attributes = serde_json::from_slice(body).map(|Besides { attributes }| attributes).unwrap_or_default();
+        // That was JSON with one of each key of its own; so is this, unless it has this one twice.
+        let twice = |_| Error::from(FieldError::new("interfaceAttributes", "is there twice"));
+        let Besides { attributes } = serde_json::from_slice(body).map_err(twice)?;
         let parse = |attributes: Box<RawValue>| InterfaceRequest::parse(attributes.get(), "interfaceAttributes");
         let wishes = attributes.map(parse).transpose().map_err(Error::from)?;
         Ok((Self::of_network(&request, surroundings)?, wishes.unwrap_or_default()))
@@ -217,6 +220,24 @@ mod tests {
         let del = [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "c1"), ("CNI_NETNS", "")];
         assert_eq!(call(&del).unwrap().attachment.unwrap().netns, None);
         assert!(call(&[("CNI_COMMAND", "STATUS")]).unwrap().attachment.is_none());
+    }
+
+    #[test]
+    fn wishes_that_are_given_twice_are_refused_rather_than_dropped() {
+        let surroundings = Surroundings::new(Overrides::default(), b"{}", Environment::default(), Path::new("/"));
+        let surroundings = Arc::new(surroundings);
+        let wishes = |wishes: &str| {
+            let env = r#"{"CNI_COMMAND":"DEL","CNI_CONTAINERID":"c1","CNI_NETNS":"","CNI_IFNAME":"net1"}"#;
+            let body = format!(r#"{{"env":{env},"config":"eyJuYW1lIjoibiJ9"{wishes}}}"#);
+            Call::parse_of_network(body.as_bytes(), &surroundings)
+                .map(|(_, wishes)| wishes.mac)
+                .map_err(|error| error.into_error().to_string())
+        };
+        let once = r#","interfaceAttributes":{"mac":"02:00:00:00:00:01"}"#;
+        assert_eq!(wishes(""), Ok(None));
+        assert_eq!(wishes(r#","interfaceAttributes":null"#), Ok(None));
+        assert_eq!(wishes(once), Ok(Some("02:00:00:00:00:01".to_owned())));
+        assert_eq!(wishes(&once.repeat(2)), Err("\"interfaceAttributes\" is there twice".to_owned()));
     }
 
     #[test]
