@@ -125,9 +125,13 @@ impl AttachmentId {
     /// [`stable_hash`](Self::stable_hash) of the attachment with these names.
     #[must_use]
     pub fn stable_hash_of(container_id: &str, ifname: &str) -> u64 {
-        let bytes = [container_id, ifname].into_iter().flat_map(|word| word.bytes().chain([0]));
-        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        stable_hash(&[container_id.as_bytes(), b"\0", ifname.as_bytes(), b"\0"].concat())
     }
+}
+
+/// FNV-1a.
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The circumstances of a call: configuration, arguments, and where to find plugins and the host's files.

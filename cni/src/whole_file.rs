@@ -1,11 +1,17 @@
 //! Files that are there whole, or not at all.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+use crate::invocation::stable_hash;
+
+/// In bytes, on every file system that Linux has.
+const LONGEST_NAME: usize = 255;
 
 /// A file that is replaced in one step: whoever reads it at any moment finds the old content or the new, and a failure
 /// leaves the old. Whoever may write the same file at the same time must take turns.
@@ -116,8 +122,14 @@ impl<'a> WholeFile<'a> {
 
     /// Who lists the directory passes over names that begin with a dot, or that end so.
     fn temporary(&self) -> Option<PathBuf> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(self.path.file_name()?);
+        let whole = self.path.file_name()?;
+        let mut name = OsString::from(".");
+        if whole.len() + ".".len() + ".new".len() <= LONGEST_NAME {
+            name.push(whole);
+        } else {
+            // There is no room beside it: what others are named, too, tells them apart.
+            name.push(format!("{:016x}", stable_hash(whole.as_encoded_bytes())));
+        }
         name.push(".new");
         Some(self.path.with_file_name(name))
     }
@@ -188,6 +200,25 @@ mod tests {
         fs::write(&left, "half").unwrap();
         assert!(file.remove().unwrap());
         assert_eq!(names(path.parent().unwrap()), [""; 0]);
+    }
+
+    #[test]
+    fn the_longest_names_are_as_good_as_others() {
+        let directory = tempfile::tempdir().unwrap();
+        for length in 249..=255 {
+            let [path, other] = ["a", "b"].map(|end| directory.path().join("x".repeat(length - 1) + end));
+            WholeFile::new(&path).replace(b"1").unwrap();
+            WholeFile::new(&other)
+                .replace_with(|file| WholeFile::new(&path).replace(b"2").and(file.write_all(b"3")))
+                .unwrap();
+            let read = |path| WholeFile::new(path).read().unwrap().unwrap();
+            assert_eq!((read(&path), read(&other)), (b"2".to_vec(), b"3".to_vec()), "{length}");
+            assert!([&path, &other].iter().all(|path| WholeFile::new(path).remove().unwrap()));
+            assert_eq!(names(directory.path()), [""; 0]);
+        }
+        let path = directory.path().join("x".repeat(256));
+        assert_eq!(WholeFile::new(&path).replace(b"1").unwrap_err().kind(), io::ErrorKind::InvalidFilename);
+        assert_eq!(names(directory.path()), [""; 0]);
     }
 
     #[test]
