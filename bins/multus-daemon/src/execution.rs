@@ -123,7 +123,7 @@ type Done = (Result<Vec<u8>, ErrorObject>, Option<Pending>);
 struct Panic(String);
 
 /// Does `work`; a panic in it is its failure. What it had made is undone while unwinding.
-fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let said = |panic: &(dyn Any + Send)| match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),
         (None, Some(text)) => text.clone(),

@@ -8,7 +8,7 @@ use tracing::{error, info};
 
 use crate::{
     call::{Call, Surroundings, Unusable},
-    execution::Executor,
+    execution::{Executor, caught},
 };
 
 /// A shim adds to the spool also while the daemon is there but does not answer.
@@ -28,7 +28,7 @@ impl Spooled {
         let mut first = Some(first);
         let mut pause = PAUSE;
         loop {
-            let is_clean = self.pass();
+            let is_clean = surviving(|| self.pass());
             if let Some(first) = first.take() {
                 first();
             }
@@ -86,6 +86,26 @@ impl Spooled {
     }
 }
 
+/// What a pass came to. One that panics fails, and the next one is tried as after any failure: without this thread, every DEL
+/// of the spool would be lost.
+fn surviving(pass: impl FnOnce() -> bool) -> bool {
+    caught(|| Ok(pass())).unwrap_or_else(|error| {
+        error!(%error, "a pass over the spool failed");
+        false
+    })
+}
+
 fn spool_error(error: multus_shim::SpoolError) -> Error {
     Error::from_plugin(ErrorCode::Io, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_that_panics_is_a_failed_pass() {
+        assert!(surviving(|| true));
+        assert!(!surviving(|| panic!("out of luck")));
+    }
 }
