@@ -51,7 +51,7 @@ pub use entry::{Entry, EntryKind};
 pub use error::Error;
 pub use lock::AttachmentLock;
 pub use memory::MemoryStore;
-pub use plugin::HostLocal;
+pub use plugin::{HostLocal, Watched};
 pub use range::{Range, RangeError, RangeSet};
 pub use standing::{Boot, Stage, Standing};
 pub use store::{Owner, Reservation, Reservations, Store, StoreError};

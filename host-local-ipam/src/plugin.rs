@@ -27,11 +27,29 @@ pub struct HostLocal {
 }
 
 /// What tells one store on disk from another.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
     data_dir: PathBuf,
     durable: bool,
     machine_id: PathBuf,
+}
+
+impl Place {
+    fn of(invocation: &Invocation) -> Result<Self, Error> {
+        Ok(Self {
+            data_dir: invocation.on_host(&Config::data_dir(&invocation.config)?),
+            durable: Config::is_durable(&invocation.config),
+            machine_id: invocation.on_host(Path::new(Boot::MACHINE_ID)),
+        })
+    }
+}
+
+/// The ranges of a network, and where its reservations are.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    place: Place,
+    network: NetworkName,
+    ranges: Vec<Range>,
 }
 
 /// How many stores stay open: configurations name them, and each holds descriptors.
@@ -56,32 +74,40 @@ impl HostLocal {
         Self::with_store(Arc::new(MemoryStore::new()))
     }
 
-    /// How much of each range of the invocation's configuration is used, in the order in which they are written.
+    /// What the invocation's configuration gives addresses from, to be asked for its [usage](Self::usage). It has little of
+    /// the configuration, however long that is: no more than `most` ranges.
     ///
     /// # Errors
-    /// When the configuration is malformed, or the store cannot be read.
-    pub fn usage(&self, invocation: &Invocation) -> Result<Vec<(Range, Usage)>, Error> {
-        let config = Config::parse(invocation)?;
-        let store = self.store(invocation)?;
-        let mut reservations = store.lock_existing(invocation.config.name())?;
+    /// When the configuration is malformed.
+    pub fn watched(&self, invocation: &Invocation, most: usize) -> Result<Watched, Error> {
+        let ranges = Config::parse(invocation)?.sets;
+        let ranges = ranges.iter().flat_map(RangeSet::ranges).take(most).copied().collect();
+        Ok(Watched { place: Place::of(invocation)?, network: invocation.config.name().clone(), ranges })
+    }
+
+    /// How much of each of these ranges is used, in the order in which they are written.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn usage(&self, watched: &Watched) -> Result<Vec<(Range, Usage)>, Error> {
+        let store = self.store_at(watched.place.clone())?;
+        let mut reservations = store.lock_existing(&watched.network)?;
         let mut usage_of = |range: &Range| match &mut reservations {
             Some(reservations) => usage(&mut **reservations, range),
             // Nothing has been reserved yet.
             None => Ok(Usage::of(range, 0, false)),
         };
-        let ranges = config.sets.iter().flat_map(RangeSet::ranges);
-        ranges.map(|range| Ok((*range, usage_of(range)?))).collect()
+        watched.ranges.iter().map(|range| Ok((*range, usage_of(range)?))).collect()
     }
 
     fn store(&self, invocation: &Invocation) -> Result<Arc<dyn Store>, Error> {
+        self.store_at(Place::of(invocation)?)
+    }
+
+    fn store_at(&self, place: Place) -> Result<Arc<dyn Store>, Error> {
         if let Some(store) = &self.given {
             return Ok(Arc::clone(store));
         }
-        let place = Place {
-            data_dir: invocation.on_host(&Config::data_dir(&invocation.config)?),
-            durable: Config::is_durable(&invocation.config),
-            machine_id: invocation.on_host(Path::new(Boot::MACHINE_ID)),
-        };
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.len() >= MOST_OPENED && !opened.contains_key(&place) {
             opened.clear();

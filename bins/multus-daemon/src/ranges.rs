@@ -5,18 +5,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use host_local_ipam::{HostLocal, Range, Usage};
+use host_local_ipam::{HostLocal, Range, Usage, Watched};
 use multus_cni::{Attachment, Error, Invocation, Pending, Plugin};
 use tracing::debug;
 
 /// More networks than a node has; the names come from those who may define networks.
 const MOST_NETWORKS: usize = 1000;
+/// Of each of them, and each is a series of metrics.
+const MOST_RANGES: usize = 64;
 
-/// host-local, and with what configurations it was called. Clones share them.
+/// host-local, and what it gave addresses from. Clones share that.
 #[derive(Clone, Default)]
 pub(crate) struct WatchedHostLocal {
     plugin: HostLocal,
-    networks: Arc<Mutex<BTreeMap<String, Invocation>>>,
+    networks: Arc<Mutex<BTreeMap<String, Watched>>>,
 }
 
 impl WatchedHostLocal {
@@ -25,16 +27,16 @@ impl WatchedHostLocal {
         let name = invocation.config.name().as_str();
         let is_known = networks.contains_key(name);
         let is_noted = if is_known { is_newest } else { networks.len() < MOST_NETWORKS };
-        if is_noted {
-            networks.insert(name.to_owned(), invocation.clone());
+        if is_noted && let Ok(watched) = self.plugin.watched(invocation, MOST_RANGES) {
+            networks.insert(name.to_owned(), watched);
         }
     }
 
     /// How much of each network's ranges is used. It waits for the locks of stores.
     pub(crate) fn usage(&self) -> Vec<(String, Range, Usage)> {
         let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let of_network = |(name, invocation): (String, Invocation)| {
-            let usage = self.plugin.usage(&invocation).unwrap_or_else(|error| {
+        let of_network = |(name, watched): (String, Watched)| {
+            let usage = self.plugin.usage(&watched).unwrap_or_else(|error| {
                 debug!(network = name, %error, "how much of its ranges is used cannot be told");
                 Vec::new()
             });
@@ -46,14 +48,17 @@ impl WatchedHostLocal {
 
 impl Plugin for WatchedHostLocal {
     fn add(&self, attachment: &Attachment, invocation: &Invocation) -> Result<Pending, Error> {
+        // What cannot be used, such as a directory's name without end, is not kept.
+        let added = self.plugin.add(attachment, invocation)?;
         self.note(invocation, true);
-        self.plugin.add(attachment, invocation)
+        Ok(added)
     }
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
+        self.plugin.del(attachment, invocation)?;
         // By the configuration of its ADD, which may be an old one.
         self.note(invocation, false);
-        self.plugin.del(attachment, invocation)
+        Ok(())
     }
 
     fn check(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
@@ -78,9 +83,9 @@ impl Plugin for WatchedHostLocal {
         invocation: &Invocation,
         delete_interface: &mut dyn FnMut(),
     ) -> Result<(), Error> {
-        // By the configuration of its ADD, which may be an old one.
+        self.plugin.del_with_interface(attachment, invocation, delete_interface)?;
         self.note(invocation, false);
-        self.plugin.del_with_interface(attachment, invocation, delete_interface)
+        Ok(())
     }
 
     fn serializes_attachments(&self) -> bool {
@@ -102,6 +107,30 @@ mod tests {
             },
         });
         Invocation::new(NetworkConfig::parse(config.to_string()).unwrap())
+    }
+
+    /// What a network costs is the same whatever its author writes into it.
+    #[test]
+    fn of_a_configuration_little_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let watched = WatchedHostLocal::default();
+        let ranges: Vec<_> = (0..100).map(|third| json!([{"subnet": format!("10.0.{third}.0/24")}])).collect();
+        let config = |name: &str, data_dir: &str| {
+            let ipam = json!({"type": "host-local", "dataDir": data_dir, "ranges": ranges});
+            let config = json!({"cniVersion": "1.0.0", "name": name, "note": "x".repeat(1 << 20), "ipam": ipam});
+            Invocation::new(NetworkConfig::parse(config.to_string()).unwrap())
+        };
+        let attachment =
+            Attachment { container_id: "c1".parse().unwrap(), ifname: "net1".parse().unwrap(), netns: None };
+        let long = format!("{}/{}", directory.path().display(), "x/".repeat(1 << 19));
+        watched.add(&attachment, &config("long", &long)).unwrap_err();
+        watched.add(&attachment, &config("net", directory.path().to_str().unwrap())).unwrap().keep();
+        let kept = watched.networks.lock().unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["net"]);
+        let length = format!("{kept:?}").len();
+        assert!(length < 64 * 512, "{length}");
+        drop(kept);
+        assert_eq!(watched.usage().len(), MOST_RANGES);
     }
 
     #[test]

@@ -44,7 +44,8 @@ fn network(data: &[u8], config: NetworkConfig) {
         Ok(config) => config.sets.iter().flat_map(|set| set.ranges()).for_each(range),
         Err(error) => message::check(data, &error),
     }
-    let _in_memory = HostLocal::in_memory().usage(&invocation);
+    let host_local = HostLocal::in_memory();
+    let _in_memory = host_local.watched(&invocation, 64).and_then(|watched| host_local.usage(&watched));
 }
 
 fn range(range: &Range) {
