@@ -1,6 +1,7 @@
 //! The life of the daemon.
 
 use std::{
+    io,
     path::Path,
     sync::Arc,
     thread,
@@ -17,8 +18,9 @@ use multus_shim::Spool;
 use thin_entrypoint::Keeper;
 use tokio::{
     runtime::{self, Handle},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
+    task::spawn_blocking,
     time::timeout,
 };
 use tracing::{error, info, warn};
@@ -52,28 +54,27 @@ const CERTIFICATE_STACK: usize = 1 << 20;
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(options: &Options, keeper: Keeper, environment: Environment) -> Result<(), Error> {
-    let certificate = node_certificate(options, &environment)?;
-    let access = match &certificate {
-        Some(certificate) => Some(certificate.obtain(Limits::default(), APPROVAL)?),
-        None => access(options, &environment)?,
-    };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("cannot start", "the runtime"))?;
-    let served = runtime.block_on(serve(options, keeper, environment, access, certificate));
+    let served = runtime.block_on(serve(options, keeper, environment));
     // Else it would wait for who waits for locks of reservations, or for the answer of a name server.
     runtime.shutdown_background();
     served
 }
 
-async fn serve(
-    options: &Options,
-    keeper: Keeper,
-    environment: Environment,
-    access: Option<Access>,
-    certificate: Option<NodeCertificate>,
-) -> Result<(), Error> {
-    let handled = |kind| signal(kind).map_err(Error::io("cannot handle", "signals"));
-    let (mut terminate, mut interrupt) = (handled(SignalKind::terminate())?, handled(SignalKind::interrupt())?);
+async fn serve(options: &Options, keeper: Keeper, environment: Environment) -> Result<(), Error> {
+    let mut end = End::new()?;
+    let certificate = node_certificate(options, &environment)?.map(Arc::new);
+    let access = match &certificate {
+        Some(certificate) => tokio::select! {
+            obtained = obtained(Arc::clone(certificate)) => Some(obtained?),
+            () = end.asked_for() => {
+                info!("multus-daemon ends, without having had a certificate");
+                return Ok(());
+            }
+        },
+        None => access(options, &environment)?,
+    };
     let (metrics, host_local) = (Metrics::default(), WatchedHostLocal::default());
     let multus =
         multus(&environment, access.as_ref(), certificate, &host_local)?.with_observer(Arc::new(metrics.clone()));
@@ -106,13 +107,9 @@ async fn serve(
             info!("multus-daemon is ready");
             // From now on the runtime finds somebody who answers. It stays when this ends, so that pods wait for the next one.
             let _kept = Keeping::start(keeper)?;
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            end.asked_for().await;
         }
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = end.asked_for() => {}
     }
     server.set_ready(false);
     operations.drain();
@@ -126,6 +123,33 @@ async fn serve(
     let _in_time = timeout(FAREWELL, server.quiet()).await;
     info!("multus-daemon ends");
     Ok(())
+}
+
+/// The signals that end the daemon. The first process of a container gets those only that it handles.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    fn new() -> Result<Self, Error> {
+        let handled = |kind| signal(kind).map_err(Error::io("cannot handle", "signals"));
+        Ok(Self { terminate: handled(SignalKind::terminate())?, interrupt: handled(SignalKind::interrupt())? })
+    }
+
+    async fn asked_for(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// On a thread of its own: it waits for somebody to approve the certificate.
+async fn obtained(certificate: Arc<NodeCertificate>) -> Result<Access, Error> {
+    let obtained = spawn_blocking(move || certificate.obtain(Limits::default(), APPROVAL)).await;
+    let panicked = |error| Error::io("cannot wait for", "the node's certificate")(io::Error::other(error));
+    Ok(obtained.map_err(panicked)??)
 }
 
 /// Starts with the spool; the receiver hears when everything in it was tried once.
@@ -144,7 +168,7 @@ fn work_off(spooled: Spooled) -> Result<oneshot::Receiver<()>, Error> {
 fn multus(
     environment: &Environment,
     access: Option<&Access>,
-    certificate: Option<NodeCertificate>,
+    certificate: Option<Arc<NodeCertificate>>,
     host_local: &WatchedHostLocal,
 ) -> Result<Multus, Error> {
     let builtin = || Builtin::from_environment(environment);

@@ -28,7 +28,8 @@ use multus_cni::Error;
 use multus_core::kubernetes;
 use nix::{
     mount::{MsFlags, mount},
-    sys::signal::Signal,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 use node::{Node, PROGRAM, head, wait};
 use serde_json::{Value, json};
@@ -63,6 +64,10 @@ fn main() -> ExitCode {
         ("a_daemon_that_is_to_end_finishes_what_it_does", a_daemon_that_is_to_end_finishes_what_it_does),
         ("a_daemon_that_is_to_end_waits_only_so_long", a_daemon_that_is_to_end_waits_only_so_long),
         ("a_node_gets_a_certificate_of_its_own", a_node_gets_a_certificate_of_its_own),
+        (
+            "a_daemon_that_waits_for_its_certificate_ends_when_it_is_to",
+            a_daemon_that_waits_for_its_certificate_ends_when_it_is_to,
+        ),
         ("a_clock_that_is_ahead_makes_no_flood_of_requests", a_clock_that_is_ahead_makes_no_flood_of_requests),
         ("a_daemon_in_a_pod_uses_its_service_account", a_daemon_in_a_pod_uses_its_service_account),
         ("a_daemon_without_a_node_name_watches_nothing", a_daemon_without_a_node_name_watches_nothing),
@@ -690,6 +695,23 @@ fn a_node_gets_a_certificate_of_its_own(lab: &Lab) {
     assert_eq!(patches.collect::<Vec<_>>(), ["system:multus:node1"]);
     node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
+}
+
+fn a_daemon_that_waits_for_its_certificate_ends_when_it_is_to(lab: &Lab) {
+    let certificate = json!({
+        "enabled": true, "bootstrapKubeconfig": lab.path("kubeconfig"), "certDir": lab.path("certificates"),
+    });
+    let mut node = Node::without_daemon(lab, json!({"perNodeCertificate": certificate}));
+    // As in a container: signals that its first process does not handle do not reach it.
+    node.wrapper = ["unshare", "--pid", "--fork", "--kill-child"].map(Into::into).into();
+    node.spawn();
+    node.api.wait_for(1, "create", "certificatesigningrequests");
+    let unshare = node.id();
+    let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+    let daemon = Pid::from_raw(children.trim().parse().unwrap());
+    kill(daemon, Signal::SIGTERM).unwrap();
+    wait("the daemon to end", || kill(daemon, None).is_err());
+    assert!(node.ended().success(), "{}", node.log());
 }
 
 fn a_clock_that_is_ahead_makes_no_flood_of_requests(lab: &Lab) {
