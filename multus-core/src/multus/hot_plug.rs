@@ -1,8 +1,8 @@
 //! One network of a pod that runs already.
 
 use multus_cni::{
-    Attachment, AttachmentRequest, CachedAttachment, Command, ContainerId, ErrorCode, Invocation, Pending, Plugin,
-    Version,
+    Attachment, AttachmentRequest, CachedAttachment, Command, ContainerId, ErrorCode, Invocation, NetworkConfigList,
+    Pending, Plugin, Version,
 };
 use tracing::{info, warn};
 
@@ -107,8 +107,12 @@ impl Plugin for HotPlug {
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
         self.work(Command::Del, attachment, invocation, |call, delegate, request| {
-            let deleted = call.chain.del(&delegate.config, request);
-            if let Err(error) = self.multus.device_info.remove(&delegate.name, &request.attachment.id()) {
+            let renamed = attached_under_another_name(call, delegate, request)?;
+            let (config, request) =
+                renamed.as_ref().map_or((&delegate.config, request), |(config, request)| (config, request));
+            let deleted = call.chain.del(config, request);
+            let name = if renamed.is_some() { config.name().as_str() } else { &delegate.name };
+            if let Err(error) = self.multus.device_info.remove(name, &request.attachment.id()) {
                 warn!(%error, "a device-info file is left");
             }
             deleted
@@ -158,6 +162,27 @@ fn must_be_free(call: &Call<'_>, attachment: &Attachment) -> Result<(), Error> {
         Some(other) => Err(Error::InterfaceTaken { ifname: ifname.to_string(), other: other.network.to_string() }),
         None => Ok(()),
     }
+}
+
+/// What has the interface, where that is no network of the call's name: a definition may have been renamed since its ADD. By
+/// the new name the plugin would delete the link, and leave the address of the old one.
+fn attached_under_another_name(
+    call: &Call<'_>,
+    delegate: &Delegate,
+    request: &AttachmentRequest,
+) -> Result<Option<(NetworkConfigList, AttachmentRequest)>, multus_cni::Error> {
+    let Attachment { container_id, ifname, netns } = &request.attachment;
+    let mut attached = call.chain.cache.attachments(Some(container_id))?.into_iter().flatten().collect::<Vec<_>>();
+    attached.retain(|cached| cached.request.attachment.ifname == *ifname);
+    if attached.iter().any(|cached| cached.network == *delegate.config.name()) {
+        return Ok(None);
+    }
+    let usable = |cached: CachedAttachment| {
+        let mut request = cached.request.clone();
+        request.attachment.netns.clone_from(netns);
+        Some((cached.list().ok()?, request))
+    };
+    Ok(attached.into_iter().find_map(usable))
 }
 
 fn requested(

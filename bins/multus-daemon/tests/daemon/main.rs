@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         ("the_daemons_configuration_wins_over_the_requests", the_daemons_configuration_wins_over_the_requests),
         ("a_network_is_plugged_into_a_pod_that_runs", a_network_is_plugged_into_a_pod_that_runs),
         ("what_is_plugged_in_goes_with_the_pod", what_is_plugged_in_goes_with_the_pod),
+        ("what_is_plugged_in_under_an_old_name_is_released", what_is_plugged_in_under_an_old_name_is_released),
         ("an_interface_that_is_there_is_not_plugged_in_again", an_interface_that_is_there_is_not_plugged_in_again),
         ("nothing_is_plugged_into_a_pod_that_is_gone", nothing_is_plugged_into_a_pod_that_is_gone),
         ("a_wish_that_cannot_be_met_is_named", a_wish_that_cannot_be_met_is_named),
@@ -329,6 +330,25 @@ fn what_is_plugged_in_goes_with_the_pod(lab: &Lab) {
     node.start();
     node.del(&sandbox).unwrap();
     assert_eq!(lab.reserved("plugged"), [""; 0]);
+    node.is_empty(&[&sandbox]);
+}
+
+fn what_is_plugged_in_under_an_old_name_is_released(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "");
+    node.add(&sandbox).unwrap();
+    let network = |name: &str| {
+        json!({
+            "cniVersion": "1.1.0", "name": name, "type": "macvlan", "master": "ens32",
+            "ipam": {"type": "host-local", "dataDir": lab.data_dir(), "subnet": "192.168.7.0/24"},
+        })
+    };
+    assert_eq!(node.delegate_to(&network("old"), "ADD", &sandbox, "net7", &json!({})).0, 200);
+    assert_eq!(lab.reserved("old"), ["192.168.7.2"]);
+    // Its definition has got another name since.
+    assert_eq!(node.delegate_to(&network("new"), "DEL", &sandbox, "net7", &json!({})), (200, String::new()));
+    assert_eq!((sandbox.links(), lab.reserved("old")), (vec!["eth0".to_owned(), "lo".to_owned()], Vec::new()));
+    node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
 }
 
