@@ -81,6 +81,10 @@ fn main() -> ExitCode {
         ("programs_are_installed_and_taken_away", programs_are_installed_and_taken_away),
         ("metrics_count_and_measure", metrics_count_and_measure),
         (
+            "who_holds_connections_does_not_keep_others_from_metrics",
+            who_holds_connections_does_not_keep_others_from_metrics,
+        ),
+        (
             "a_locked_range_neither_piles_up_threads_nor_keeps_the_daemon_alive",
             a_locked_range_neither_piles_up_threads_nor_keeps_the_daemon_alive,
         ),
@@ -960,6 +964,34 @@ fn metrics_count_and_measure(lab: &Lab) {
     };
     assert!(value("process_resident_memory_bytes ") > 1e6 && value("process_open_fds ") > 3.0);
     assert!(value("process_cpu_seconds_total ") > 0.0);
+}
+
+fn who_holds_connections_does_not_keep_others_from_metrics(lab: &Lab) {
+    let mut node = Node::without_daemon(lab, json!({"metricsPort": 9090}));
+    node.start();
+    // As a pod that has an address of its own.
+    lab.host.ip("address add 10.9.9.9/32 dev lo");
+    let held: Vec<_> = lab.host.within(|| {
+        let connect = || std::net::TcpStream::connect(("10.9.9.9", 9090)).unwrap();
+        (0..200).map(|_| connect()).collect()
+    });
+    assert!(metrics(&node).starts_with("HTTP/1.1 200 "), "the scraper, which has another address");
+    let cut_off = held.iter().filter(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = *stream;
+        matches!(stream.read(&mut [0; 1]), Ok(0))
+    });
+    assert!(cut_off.count() >= 196);
+    // A head without end is cut off, too.
+    let answer = lab.host.within(|| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", 9090)).unwrap();
+        let _cut_off = stream.write_all(format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(1 << 20)).as_bytes());
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    });
+    assert!(!answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(metrics(&node).starts_with("HTTP/1.1 200 "));
 }
 
 fn a_locked_range_neither_piles_up_threads_nor_keeps_the_daemon_alive(lab: &Lab) {
