@@ -3,10 +3,12 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use multus_cni::Dns;
+use nix::fcntl::OFlag;
 
 /// More than any resolver reads.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -17,7 +19,9 @@ pub(crate) fn read(path: &Path) -> io::Result<Dns> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it must be a regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_SIZE).read_to_end(&mut bytes)?;
+    // Such as /proc/kmsg, which is no less a file, and waits until the kernel has something to say.
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    file.take(MAX_SIZE).read_to_end(&mut bytes)?;
     Ok(parse(&String::from_utf8_lossy(&bytes)))
 }
 
@@ -65,5 +69,13 @@ mod tests {
         for path in [directory.path(), Path::new("/dev/zero")] {
             assert_eq!(read(path).unwrap_err().to_string(), "it must be a regular file");
         }
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_not_waited_for() {
+        let (sender, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(read(Path::new("/proc/kmsg"))).unwrap());
+        // Where it may not be read it is an error as well.
+        let _nothing_to_read_now = ended.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
     }
 }
