@@ -5,7 +5,7 @@ mod change_root;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
     thread,
@@ -20,6 +20,12 @@ use crate::{
     json::{self, go_quoted},
     os_error_text,
 };
+
+/// Results have a few kilobytes.
+const STDOUT_LIMIT: u64 = 4 << 20;
+const STDERR_LIMIT: u64 = 1 << 20;
+/// Of what is quoted in a message, in bytes: it ends up in an event of the pod.
+const QUOTE_LIMIT: usize = 4096;
 
 /// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
 /// configuration's bytes on standard input, unchanged. What it writes to standard error goes to this process's. Where the
@@ -176,6 +182,7 @@ fn execute(
     root.map_or(Ok(()), |root| change_root(&mut command, root))?;
     let mut child = start(&mut command)?;
     let input = child.stdin.take();
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
         let write = move || {
             if let Some(mut pipe) = input {
@@ -183,13 +190,41 @@ fn execute(
                 let _broken_pipe = pipe.write_all(stdin);
             }
         };
-        if let Err(error) = thread::Builder::new().name("stdin".to_owned()).spawn_scoped(scope, write) {
-            let _ended_by_itself = child.kill();
-            let _reaped = child.wait();
-            return Err(error);
-        }
-        child.wait_with_output()
+        let listen = move || errors.map_or_else(Vec::new, beginning);
+        let started = thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn_scoped(scope, write)
+            .and_then(|_| thread::Builder::new().name("stderr".to_owned()).spawn_scoped(scope, listen));
+        let read = started.and_then(|stderr| Ok((output.map_or_else(|| Ok(Vec::new()), whole)?, stderr)));
+        let (stdout, stderr) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let _ended_by_itself = child.kill();
+                let _reaped = child.wait();
+                return Err(error);
+            }
+        };
+        let stderr = stderr.join().unwrap_or_default();
+        Ok(Output { status: child.wait()?, stdout, stderr })
     })
+}
+
+/// What a plugin prints is its result, and useless in part.
+fn whole(output: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    output.take(STDOUT_LIMIT + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > STDOUT_LIMIT) {
+        return Err(io::Error::other(format!("it wrote more than {STDOUT_LIMIT} bytes to standard output")));
+    }
+    Ok(bytes)
+}
+
+/// Of what a plugin says on the side the first part will do; it may go on talking.
+fn beginning(mut errors: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _broken_pipe = errors.by_ref().take(STDERR_LIMIT).read_to_end(&mut bytes);
+    let _broken_pipe = io::copy(&mut errors, &mut io::sink());
+    bytes
 }
 
 /// Starts the program. While somebody still writes the file, the kernel says "text file busy"; that passes.
@@ -225,14 +260,18 @@ fn failure(output: &Output) -> Error {
             Ok(object) => Error::Plugin { object, source: None },
             Err(error) => Error::Execution(format!(
                 "netplugin failed but error parsing its diagnostic message {}: {error}",
-                go_quoted(&output.stdout)
+                quoted(&output.stdout)
             )),
         };
     }
     if output.stderr.is_empty() {
         return silent_failure(&output.status.to_string());
     }
-    Error::Execution(format!("netplugin failed: {}", go_quoted(&output.stderr)))
+    Error::Execution(format!("netplugin failed: {}", quoted(&output.stderr)))
+}
+
+fn quoted(output: &[u8]) -> String {
+    go_quoted(output.get(..QUOTE_LIMIT).unwrap_or(output))
 }
 
 fn error_object(stdout: &[u8]) -> Result<ErrorObject, String> {

@@ -3,12 +3,15 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use crate::{Attachment, Command, Environment, Error, InterfaceName, Invocation, NetworkConfig, Plugin, Version};
+
+/// A configuration has less than 1.5 MB where it is an object of the API, and the result of a plugin before it is added.
+const STDIN_LIMIT: u64 = 16 << 20;
 
 /// Who a plugin is, for those who run it without `CNI_COMMAND`.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +61,11 @@ fn dispatch(
     }
 
     let mut bytes = Vec::with_capacity(8 * 1024);
-    stdin.read_to_end(&mut bytes).map_err(Error::Stdin)?;
+    stdin.take(STDIN_LIMIT + 1).read_to_end(&mut bytes).map_err(Error::Stdin)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > STDIN_LIMIT) {
+        let problem = format!("the network configuration is longer than {STDIN_LIMIT} bytes");
+        return Err(Error::Stdin(io::Error::other(problem)));
+    }
     let config = NetworkConfig::parse(bytes)?;
     let command = command?;
     let version = Version::negotiate(config.version_text()?, command)?;

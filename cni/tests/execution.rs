@@ -346,6 +346,22 @@ fn a_big_configuration_and_a_big_output_neither_block_nor_fail() {
 }
 
 #[test]
+fn a_plugin_that_prints_without_end_is_ended() {
+    let plugin = Script::new("[ $CNI_COMMAND = ADD ] || exit 0\nexec yes");
+    let added = within_a_minute(move || plugin.plugin().add(&attachment(), &invocation(CONFIG)).map(drop));
+    let error = added.unwrap_err().to_string();
+    assert!(error.ends_with("it wrote more than 4194304 bytes to standard output"), "{error}");
+}
+
+#[test]
+fn of_what_a_plugin_says_on_the_side_the_first_part_is_kept_and_less_is_quoted() {
+    let plugin = Script::new("head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1");
+    let status = within_a_minute(move || plugin.plugin().status(&invocation(CONFIG)));
+    let error = status.unwrap_err().to_string();
+    assert_eq!(error, format!("netplugin failed: \"{}\"", "x".repeat(4096)));
+}
+
+#[test]
 fn a_result_without_a_version_has_that_of_the_configuration() {
     let since_0_3 = r#"{"ips":[{"address":"10.1.2.3/24"}]}"#;
     let before_0_3 = r#"{"ip4":{"ip":"10.1.2.3/24"}}"#;

@@ -332,6 +332,18 @@ fn standard_input_is_read_to_its_end() {
 }
 
 #[test]
+fn standard_input_without_end_is_not_read_without_end() {
+    let plugin = Fake::default();
+    let answer = answer(&plugin, os(&environment("ADD")), &mut io::repeat(b' '));
+    assert_eq!((answer.object().code, plugin.called()), (5, Vec::new()));
+    assert!(
+        answer.object().msg.ends_with("the network configuration is longer than 16777216 bytes"),
+        "{}",
+        answer.stdout
+    );
+}
+
+#[test]
 fn a_malformed_configuration_has_code_6() {
     for (command, _) in REQUIRED {
         for (text, message) in [
