@@ -19,8 +19,9 @@ pub(crate) fn read(bytes: &[u8], label: &str) -> Result<NetworkConfigList, Error
     let root = document.root(label);
     let view = root.object().map_err(|_| malformed(label, "must be a JSON object"))?;
     check_standard_keys(&view)?;
-    if view.string("type")?.unwrap_or_default().is_empty() {
-        check_plugins(&view)?;
+    match view.string("type")?.unwrap_or_default().is_empty() {
+        true => check_plugins(&view)?,
+        false => refuse_multus(&view)?,
     }
     let name = view.string("name")?.unwrap_or_default();
     name.parse::<NetworkName>().map_err(|error| {
@@ -73,7 +74,7 @@ pub(crate) fn load(path: &Path) -> Result<NetworkConfigList, Error> {
             NetworkConfigList::from_file(&first.ok_or_else(|| Error::NoFiles(path.to_owned()))?)?
         }
     };
-    if let Some(kind) = list.types().find(|kind| matches!(*kind, "multus" | "multus-shim")) {
+    if let Some(kind) = list.types().find(|kind| MULTUS.contains(kind)) {
         let source = io::Error::other(format!("its type is {kind:?}, which would call itself without end"));
         return Err(Error::Io { attempt: "delegating to", path: path.to_owned(), source });
     }
@@ -122,9 +123,25 @@ fn check_plugins(view: &Object<'_>) -> Result<(), FieldError> {
             return missing(plugin.path_of("type"), "is missing: a plugin delegate must have the 'type' field");
         }
         check_standard_keys(&plugin)?;
+        refuse_multus(&plugin)?;
     }
     Ok(())
 }
+
+/// Multus takes everything from its configuration: from which directory plugins are executed, and by whose rights the API is
+/// asked. That is not for the author of a network to say, neither as the network's plugin nor as that plugin's IPAM.
+fn refuse_multus(plugin: &Object<'_>) -> Result<(), FieldError> {
+    let ipam = plugin.object("ipam")?;
+    for object in [Some(plugin), ipam.as_ref()].into_iter().flatten() {
+        if let Some(kind) = object.string("type")?.filter(|kind| MULTUS.contains(kind)) {
+            let problem = format!("must not be {kind:?}, which is for the runtime alone to call");
+            return Err(FieldError::new(object.path_of("type"), problem));
+        }
+    }
+    Ok(())
+}
+
+const MULTUS: [&str; 2] = ["multus", "multus-shim"];
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +198,16 @@ mod tests {
             r#""spec.config.capabilities.mac" must be true or false, not 1"#
         );
         assert_eq!(refused(r#"{"name":"n","type":"a","dns":"secret"}"#), r#""spec.config.dns" must be an object"#);
+        for (config, path) in [
+            (r#"{"name":"n","type":"multus","binDir":"/evil"}"#, "spec.config.type"),
+            (r#"{"name":"n","Type":"multus-shim"}"#, "spec.config.type"),
+            (r#"{"name":"n","type":"macvlan","ipam":{"type":"multus"}}"#, "spec.config.ipam.type"),
+            (r#"{"name":"n","plugins":[{"type":"a"},{"type":"multus"}]}"#, "spec.config.plugins[1].type"),
+            (r#"{"name":"n","plugins":[{"type":"a","ipam":{"type":"multus"}}]}"#, "spec.config.plugins[0].ipam.type"),
+        ] {
+            let start = format!("\"{path}\" must not be \"multus");
+            assert!(refused(config).starts_with(&start), "{}", refused(config));
+        }
         let start = r#""spec.config.name" invalid characters found in network name: it must be letters, digits"#;
         assert!(refused(r#"{"name":"../x","type":"a"}"#).starts_with(start));
         assert!(refused(r#"{"type":"a"}"#).starts_with(r#""spec.config.name" missing network name"#));
