@@ -6,9 +6,14 @@ use multus_cni::{NetworkConfigList, NetworkName};
 
 use crate::{
     Cluster, Config, DefaultRoutes, Delegate, Error, InterfaceRequest, Master, NetworkAttachmentDefinition,
-    NetworkSelection, Pod, PodReference, PodResources, devices::Allocations, network_config, parse_default_network,
-    parse_networks,
+    NetworkSelection, Pod, PodReference, PodResources, devices::Allocations, error::malformed, network_config,
+    parse_default_network, parse_networks,
 };
+
+/// Of what a pod asks for, more than anybody could attach before the kubelet gives up.
+const MOST_NETWORKS: usize = 1000;
+/// Each is kept several times until its pod is attached, and an annotation has room for thousands of one.
+const LONGEST_CONFIGURATIONS: usize = 4 << 20;
 
 /// Resolves what a pod gets and asks for.
 #[derive(Clone, Copy)]
@@ -165,8 +170,19 @@ impl Resolution<'_> {
     /// Adds the networks that the pod asks for.
     fn networks(&mut self, cluster: &dyn Cluster, pod: &Pod) -> Result<(), Error> {
         let text = pod.networks.as_deref().unwrap_or_default();
-        for selection in parse_networks(text, &pod.reference.namespace)? {
+        let selections = parse_networks(text, &pod.reference.namespace)?;
+        if selections.len() > MOST_NETWORKS {
+            let problem = format!("asks for {} networks; a pod can have {MOST_NETWORKS}", selections.len());
+            return Err(malformed("networks", problem));
+        }
+        let mut length = 0;
+        for selection in selections {
             let delegate = self.selected(cluster, pod, selection)?;
+            length += delegate.config.bytes().len();
+            if length > LONGEST_CONFIGURATIONS {
+                let problem = format!("asks for configurations of more than {LONGEST_CONFIGURATIONS} bytes together");
+                return Err(malformed("networks", problem));
+            }
             self.plan.delegates.push(delegate);
         }
         Ok(())

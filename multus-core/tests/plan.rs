@@ -51,6 +51,21 @@ fn the_networks_of_the_annotation_follow_in_its_order() {
 }
 
 #[test]
+fn what_a_pod_may_ask_for_has_an_end() {
+    let long = format!(r#"{{"type":"a","note":"{}"}}"#, "x".repeat(1 << 20));
+    let cluster = FakeCluster::default().with_network("test/a", r#"{"type":"a"}"#).with_network("test/long", &long);
+    let planned = |name: &str, times| {
+        let plan = planned(INLINE, &cluster, &pod("test", &vec![name; times].join(",")));
+        plan.map(|plan| plan.delegates.len()).map_err(|error| error.to_string())
+    };
+    let refused = |problem: &str| Err(format!("Multus: [test/web-0/{UID}]: \"networks\" asks for {problem}"));
+    assert_eq!(planned("a", 1000), Ok(1001));
+    assert_eq!(planned("a", 100_000), refused("100000 networks; a pod can have 1000"));
+    assert_eq!(planned("long", 3), Ok(4));
+    assert_eq!(planned("long", 1000), refused("configurations of more than 4194304 bytes together"));
+}
+
+#[test]
 fn a_configuration_is_passed_on_as_it_was_written() {
     let text = "{ \"name\" : \"n\",\n \"type\":\"a\", \"big\":12345678901234567890123, \"x\":1.50, \"x\":2 }";
     let cluster = FakeCluster::default().with_network("test/net1", text);
