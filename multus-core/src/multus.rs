@@ -13,7 +13,7 @@ use std::{
 
 use multus_cni::{
     Attachment, AttachmentId, AttachmentRequest, Chain, Command, ContainerId, Invocation, NetworkConfigList, Pending,
-    Plugin, Registry, ResultCache, Success, Version,
+    Plugin, Registry, ResultCache, Success, Version, must_be_guarded,
 };
 use multus_net::Namespace;
 use tracing::{info, warn};
@@ -97,6 +97,10 @@ impl Multus {
     fn call_with<'a>(&'a self, config: Config, invocation: &'a Invocation) -> Result<Call<'a>, Error> {
         let args = PodArgs::parse(&invocation.args)?;
         let cluster = (self.access)(&config).map_err(|error| error.of_pod(&args.pod))?;
+        // What is in there says which plugins DEL runs, and with what.
+        for directory in [config.cni_dir.clone(), config.cni_dir.join("results")] {
+            must_be_guarded(&directory).map_err(Error::io("opening directory", directory))?;
+        }
         let mut chain = Chain::new(self.registry.clone(), ResultCache::new(&config.cni_dir));
         chain.path = [&config.bin_dir].into_iter().chain(&invocation.path).cloned().collect();
         chain.environment = invocation.environment.clone();

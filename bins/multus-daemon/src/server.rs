@@ -25,7 +25,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use multus_cni::ErrorObject;
+use multus_cni::{ErrorObject, must_be_guarded};
 use multus_core::Multus;
 use tokio::{
     io::AsyncReadExt,
@@ -234,6 +234,7 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, Error> {
         if let Some(directory) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+            must_be_guarded(directory)?;
         }
         let temporary = path.with_extension("sock.new");
         match fs::remove_file(&temporary) {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use multus_cni::{FieldError, NetworkConfig, Object};
+use multus_cni::{FieldError, NetworkConfig, Object, must_be_guarded};
 
 /// Upstream's, and what a daemon that is being replaced mostly needs.
 const WAIT_SECONDS: u32 = 60;
@@ -39,6 +39,13 @@ impl Settings {
             log_to_stderr: view.boolean("logToStderr")?.unwrap_or(false),
             log_level: text(&view, "logLevel")?.unwrap_or_default().to_owned(),
         })
+    }
+
+    /// Whoever listens on the socket gets configurations with their secrets, and says what the pod's addresses are.
+    pub(crate) fn must_be_guarded(&self) -> Result<(), FieldError> {
+        let directory = self.socket.parent().unwrap_or(&self.socket);
+        let unguarded = |error| FieldError::new("daemonSocketDir", format_args!("is not safe: {error}"));
+        must_be_guarded(directory).map_err(unguarded)
     }
 }
 
@@ -88,6 +95,17 @@ mod tests {
         let spool = |text| parse(text).unwrap().spool;
         assert_eq!(spool(r#"{"name":"n","cniDir":"/a"}"#), Path::new("/a/spool"));
         assert_eq!(spool(r#"{"name":"n","cniDir":"/a","daemonSpoolDir":"/b"}"#), Path::new("/b"));
+    }
+
+    #[test]
+    fn a_socket_in_a_directory_of_everybody_is_not_talked_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = parse(&format!(r#"{{"name":"n","daemonSocketDir":{:?}}}"#, directory.path())).unwrap();
+        assert!(settings.must_be_guarded().is_ok());
+        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+        let error = settings.must_be_guarded().unwrap_err().to_string();
+        let start = r#""daemonSocketDir" is not safe: every user may write to it (mode 1777)"#;
+        assert!(error.starts_with(start) && error.contains("run: chmod o-w "), "{error}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl Shim {
         invocation: &Invocation,
     ) -> Result<(Daemon, Request), Error> {
         let settings = Settings::parse(&invocation.config)?;
+        settings.must_be_guarded()?;
         let attachment = attachment.map(|of| format!(" {} {}", of.container_id, of.ifname));
         let log = Log::new("multus-shim", self.now)
             .with_level(&settings.log_level, Level::Panic)
