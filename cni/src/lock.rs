@@ -55,7 +55,8 @@ impl Drop for ByteLock {
 }
 
 fn opened(file: &Path, create: OFlag) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | create;
+    // A link would have the file be made, and locked, somewhere else.
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | create;
     Ok(uninterrupted(|| open(file, flags, Mode::from_bits_truncate(0o600)))?)
 }
 

@@ -59,7 +59,7 @@ impl Config {
         Ok(Self {
             sets: checked(sets, &invocation.config)?,
             routes: ipam.array("routes")?.iter().map(|item| Route::parse(&item.object()?)).collect::<Result<_, _>>()?,
-            resolv_conf: ipam.string("resolvConf")?.filter(|path| !path.is_empty()).map(PathBuf::from),
+            resolv_conf: path(&ipam, "resolvConf")?,
             wanted,
         })
     }
@@ -67,11 +67,11 @@ impl Config {
     /// Where the reservations are; all that DEL and GC need, so that what was reserved can always be released.
     ///
     /// # Errors
-    /// When `ipam` or `ipam.dataDir` is of a wrong type.
+    /// When `ipam` or `ipam.dataDir` is of a wrong type, or that can be no path.
     pub fn data_dir(config: &NetworkConfig) -> Result<PathBuf, FieldError> {
         let ipam = config.view().object("ipam")?;
-        let path = ipam.map(|ipam| ipam.string("dataDir")).transpose()?.flatten().filter(|path| !path.is_empty());
-        Ok(PathBuf::from(path.unwrap_or(DiskStore::DEFAULT_DATA_DIR)))
+        let given = ipam.map(|ipam| path(&ipam, "dataDir")).transpose()?.flatten();
+        Ok(given.unwrap_or_else(|| DiskStore::DEFAULT_DATA_DIR.into()))
     }
 
     /// Whether `ipam.durable` asks for reservations that survive a loss of power. What [`parse`](Self::parse) refuses does
@@ -81,6 +81,20 @@ impl Config {
         let ipam = config.view().object("ipam").ok().flatten();
         ipam.and_then(|ipam| ipam.boolean("durable").ok().flatten()).unwrap_or_default()
     }
+}
+
+/// In bytes, without the NUL behind it; the kernel takes no longer ones.
+const LONGEST_PATH: usize = 4095;
+
+/// The path that `key` names; an empty one is none.
+fn path(object: &Object<'_>, key: &str) -> Result<Option<PathBuf>, FieldError> {
+    let text = object.string(key)?.filter(|path| !path.is_empty());
+    if let Some(text) = text.filter(|text| text.len() > LONGEST_PATH || text.contains('\0')) {
+        let text = shortened(text);
+        let problem = format!("must be a path of at most {LONGEST_PATH} bytes without NUL, not {text:?}");
+        return Err(FieldError::new(object.path_of(key), problem));
+    }
+    Ok(text.map(PathBuf::from))
 }
 
 /// A range as written.

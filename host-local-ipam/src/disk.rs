@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use multus_cni::{AttachmentId, ByteLock, NetworkName};
+use multus_cni::{AttachmentId, ByteLock, NetworkName, must_be_guarded, must_be_guarded_or_sticky};
 use nix::{errno::Errno, fcntl::OFlag, sys::stat::Mode};
 use rustix::fs::{XattrFlags, lsetxattr};
 
@@ -56,6 +56,9 @@ impl Idle {
 
 /// Where, beside the networks, everything is that the Go plugin does not know of: a name that no network can have.
 const OURS: &str = ".host-local";
+
+/// Of a network whose files of ours have its name: what file systems take, without the longest ending.
+const LONGEST_NAME: usize = 255 - ".attachments".len();
 
 /// The extended attribute of a reservation that holds its record. It comes and goes with the file, and the Go plugin never
 /// sees it.
@@ -109,6 +112,8 @@ impl DiskStore {
 
     fn open(&self, network: &NetworkName, make: bool) -> Result<Option<Box<dyn Reservations + '_>>, StoreError> {
         let path = self.data_dir.join(network.as_str());
+        self.must_be_guarded()?;
+        must_be_guarded(&path).map_err(failed("open", &path))?;
         if let Some(reopened) = self.reopen(network, &path)? {
             return Ok(Some(Box::new(reopened)));
         }
@@ -164,7 +169,19 @@ impl DiskStore {
 
     /// A file of ours for a network.
     fn ours(&self, network: &NetworkName, ending: &str) -> PathBuf {
-        self.data_dir.join(OURS).join(format!("{network}.{ending}"))
+        let name = match network.as_str() {
+            // There is no room for the ending. No network's name begins with a dot.
+            long if long.len() > LONGEST_NAME => format!(".{:016x}", AttachmentId::stable_hash_of(long, "")),
+            name => name.to_owned(),
+        };
+        self.data_dir.join(OURS).join(format!("{name}.{ending}"))
+    }
+
+    /// Networks in it are looked at themselves.
+    fn must_be_guarded(&self) -> Result<(), StoreError> {
+        must_be_guarded_or_sticky(&self.data_dir).map_err(failed("open", &self.data_dir))?;
+        let ours = self.data_dir.join(OURS);
+        must_be_guarded(&ours).map_err(failed("open", &ours))
     }
 
     fn make_ours(&self) -> io::Result<()> {
@@ -206,6 +223,7 @@ impl Store for DiskStore {
     }
 
     fn lock_attachment(&self, network: &NetworkName, attachment: &AttachmentId) -> Result<AttachmentLock, StoreError> {
+        self.must_be_guarded()?;
         let file = self.ours(network, "attachments");
         let locked = match ByteLock::acquire(&file, attachment.stable_hash()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

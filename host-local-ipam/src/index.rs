@@ -21,13 +21,16 @@ use std::{
 };
 
 use multus_cni::AttachmentId;
-use nix::sys::{
-    stat::{FileStat, fstat, futimens, stat},
-    statfs::{
-        BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
-        XFS_SUPER_MAGIC, fstatfs,
+use nix::{
+    fcntl::OFlag,
+    sys::{
+        stat::{FileStat, fstat, futimens, stat},
+        statfs::{
+            BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
+            XFS_SUPER_MAGIC, fstatfs,
+        },
+        time::TimeSpec,
     },
-    time::TimeSpec,
 };
 
 use crate::{Boot, Owner, disk::absent_is_fine, uninterrupted::uninterrupted};
@@ -66,7 +69,8 @@ impl Index {
     /// Opens the index in the file `path`, if it is sealed for the directory in the state `seen`; `None` when it must be
     /// [built](Self::build).
     pub(crate) fn open(path: PathBuf, seen: State, boot: Boot) -> io::Result<Option<Self>> {
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = match OpenOptions::new().read(true).write(true).custom_flags(flags.bits()).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
@@ -261,8 +265,9 @@ fn written(
     let end = first + Table::<Chunk>::pages_for(occupied.len());
     let counts = [owners.len(), occupied.len()].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
     let temporary = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // What a killed process left.
+    absent_is_fine(fs::remove_file(&temporary))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
     let mut writer = BufWriter::new(&file);
     writer.write_all(&[0; PAGE])?;
     Table::write_all(1..first, owners, &mut writer)?;

@@ -29,7 +29,8 @@ impl NetworkLock {
     }
 
     fn acquire_as(directory: impl AsFd, access: OFlag) -> io::Result<Self> {
-        let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+        // Whatever has that name: neither a link to somewhere else nor a pipe is waited for or made anything of.
+        let flags = access | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = File::from(openat(directory, "lock", flags, Mode::from_bits_truncate(0o750))?);
         let lock = Self(file);
         lock.acquire_again()?;

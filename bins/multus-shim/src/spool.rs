@@ -17,9 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multus_cni::os_error_text;
-
-use multus_cni::WholeFile;
+use multus_cni::{WholeFile, must_be_guarded, os_error_text};
+use nix::fcntl::OFlag;
 
 use crate::Request;
 
@@ -86,6 +85,7 @@ impl Spool {
     /// # Errors
     /// When it could not be kept, or others did not finish within `patience`.
     pub fn add(&self, request: &Request, patience: Duration) -> Result<Entry, SpoolError> {
+        self.must_be_guarded()?;
         self.make_directory()?;
         let mut lock = self.lock(patience)?;
         let content = request.print();
@@ -112,6 +112,7 @@ impl Spool {
     /// # Errors
     /// When the directory cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, SpoolError> {
+        self.must_be_guarded()?;
         let names = fs::read_dir(&self.directory).and_then(|list| list.map(|file| Ok(file?.file_name())).collect());
         let names: Vec<_> = absent_is_none(names).map_err(failed("cannot read", &self.directory))?.unwrap_or_default();
         let mut entries: Vec<Entry> = names.iter().filter_map(|name| Entry::parse(name.to_str()?)).collect();
@@ -153,6 +154,11 @@ impl Spool {
         absent_is_none(fs::remove_file(&path)).map(drop).map_err(failed("cannot remove", &path))
     }
 
+    /// The daemon does what is in it, as root.
+    fn must_be_guarded(&self) -> Result<(), SpoolError> {
+        must_be_guarded(&self.directory).map_err(failed("cannot use", &self.directory))
+    }
+
     fn make_directory(&self) -> Result<(), SpoolError> {
         if self.directory.is_dir() {
             return Ok(());
@@ -164,8 +170,11 @@ impl Spool {
 
     fn lock(&self, patience: Duration) -> Result<File, SpoolError> {
         let path = self.directory.join("lock");
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = open.map_err(failed("cannot open", &path))?;
+        let mut options = OpenOptions::new();
+        // The last number is written there: not to where a link leads, and not to a pipe.
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+        let lock = options.open(&path).map_err(failed("cannot open", &path))?;
         let deadline = Instant::now() + patience;
         loop {
             match lock.try_lock() {
@@ -279,6 +288,39 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&directory.path().join("multus/spool")), 0o700);
         assert_eq!(mode(&spool.path(entry)), 0o600);
+    }
+
+    #[test]
+    fn what_links_lead_to_is_neither_read_nor_written() {
+        let (directory, spool) = spool();
+        let entry = spool.add(&request("c1"), PATIENCE).unwrap();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, request("c9").print()).unwrap();
+        for name in ["lock", "00000000000000000002.json", ".00000000000000000002.json.new"] {
+            let planted = spool.directory.join(name);
+            let _absent = fs::remove_file(&planted);
+            std::os::unix::fs::symlink(&victim, &planted).unwrap();
+            let _refused_or_added = spool.add(&request("c2"), PATIENCE);
+            for entry in spool.entries().unwrap() {
+                assert!(
+                    !spool.read(entry).is_ok_and(|request| request.is_some_and(|kept| kept == self::request("c9")))
+                );
+            }
+            assert_eq!(fs::read(&victim).unwrap(), request("c9").print(), "{name}");
+            let _removed = fs::remove_file(&planted);
+        }
+        assert_eq!(spool.read(entry).unwrap(), Some(request("c1")));
+    }
+
+    #[test]
+    fn one_that_everybody_may_write_to_is_not_used() {
+        let (_directory, spool) = spool();
+        spool.add(&request("c1"), PATIENCE).unwrap();
+        fs::set_permissions(&spool.directory, fs::Permissions::from_mode(0o777)).unwrap();
+        for error in [spool.add(&request("c2"), PATIENCE).unwrap_err(), spool.entries().unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.starts_with("cannot use ") && error.contains("run: chmod o-w "), "{error}");
+        }
     }
 
     #[test]

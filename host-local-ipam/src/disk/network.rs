@@ -210,7 +210,9 @@ impl Network<'_> {
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         // The lock makes one name enough.
         let temporary = ".last_reserved_ip";
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        // One that a killed process left, or a link to somewhere else: never write to it.
+        self.remove(temporary)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let file = openat(&self.directory, temporary, flags, Mode::from_bits_truncate(0o600))?;
         File::from(file).write_all(content)?;
         Ok(renameat2(&self.directory, temporary, &self.directory, name, RenameFlags::empty())?)
@@ -494,8 +496,12 @@ impl Reservations for Network<'_> {
         let file = match known.filter(|last| last.file.metadata().is_ok_and(|file| file.nlink() > 0)) {
             Some(last) => last.file,
             None => {
-                let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-                openat(&self.directory, last_reserved_name(set).as_str(), flags, Mode::empty()).ok()?.into()
+                // It is written to in place: that must not be another file, by whatever kind of link.
+                let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+                let file: File =
+                    openat(&self.directory, last_reserved_name(set).as_str(), flags, Mode::empty()).ok()?.into();
+                let found = file.metadata().ok()?;
+                Some(file).filter(|_| found.is_file() && found.nlink() == 1)?
             }
         };
         let mut bytes = [0; 64];
