@@ -187,6 +187,7 @@ impl Plan {
     fn not_created(&self, source: NetError) -> Error {
         let parent = &self.parent.name;
         let hint = match (source.errno().map(errno), self.config.mode) {
+            (Some("EPERM"), _) => " (making a link takes the capability NET_ADMIN)".to_owned(),
             (Some("EBUSY"), _) => format!(" ({parent:?} is in use by a bridge, a bond or an ipvlan link)"),
             (Some("EINVAL"), MacvlanMode::Passthru) => {
                 format!(" (mode passthru needs {parent:?} for itself, and there is another macvlan link on it)")
@@ -329,6 +330,7 @@ pub(crate) fn hexadecimal_mask(cidr: &Cidr) -> String {
 /// The name of those error numbers that mean something in particular here.
 fn errno(number: i32) -> &'static str {
     match number {
+        1 => "EPERM",
         16 => "EBUSY",
         22 => "EINVAL",
         98 => "EADDRINUSE",

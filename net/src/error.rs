@@ -60,7 +60,7 @@ pub enum Error {
         magic: i64,
     },
     /// The namespace could not be opened or entered.
-    #[error("{attempt} {path}: {}", os_error_text(.source))]
+    #[error("{attempt} {path}: {}{}", os_error_text(.source), remedy(.attempt, .source))]
     Namespace {
         /// `open`, `stat`, `setns`, or `start a thread in`.
         attempt: &'static str,
@@ -114,6 +114,15 @@ impl Error {
 #[must_use]
 pub fn errno_text(errno: i32) -> String {
     os_error_text(&io::Error::from_raw_os_error(errno))
+}
+
+/// What the kernel's words mean for whoever enters a namespace.
+fn remedy(attempt: &str, source: &io::Error) -> &'static str {
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM) if attempt == "setns" => "; entering a network namespace takes the capability SYS_ADMIN",
+        Some(Errno::EINVAL) if attempt == "setns" => "; it is a namespace of another kind",
+        _ => "",
+    }
 }
 
 struct Explanation<'a>(&'a Option<String>);
