@@ -76,7 +76,7 @@ pub use program::start;
 pub use raw_object::RawObject;
 pub use registry::{Builtin, Registry};
 pub use result_cache::{CachedAttachment, ResultCache};
-pub use serve::{About, serve};
+pub use serve::{About, refuse_own_netns, serve};
 pub use shortened::shortened;
 pub use success::{Dns, Interface, IpConfig, Route, Success};
 pub use version::Version;

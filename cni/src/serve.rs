@@ -139,8 +139,12 @@ fn interface_name(name: &str, environment: &Environment) -> Result<InterfaceName
     name.parse()
 }
 
-/// Acting on the namespace of this very process would give the host a container's interface, or delete one of its own.
-fn refuse_own_netns(attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
+/// Fails where the attachment's namespace is that of this very process: acting on it would give the host a container's
+/// interface, or delete one of its own. `CNI_NETNS_OVERRIDE` allows it.
+///
+/// # Errors
+/// [`Error::NetnsIsOwn`].
+pub fn refuse_own_netns(attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
     let overridden = invocation.environment.value("CNI_NETNS_OVERRIDE").map(text).unwrap_or_default();
     if overridden == "1" || overridden.eq_ignore_ascii_case("true") {
         return Ok(());

@@ -7,6 +7,7 @@ use std::{
 
 use multus_cni::{
     Attachment, Command, ContainerId, Environment, Error, ErrorCode, FieldError, Invocation, NetworkConfig,
+    refuse_own_netns,
 };
 use multus_core::{InterfaceRequest, PodArgs};
 use multus_shim::{MalformedRequest, Request};
@@ -134,6 +135,10 @@ impl Call {
         invocation.path = path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
         invocation.environment = surroundings.environment.clone();
         invocation.root.clone_from(&surroundings.root);
+        if let (Command::Add | Command::Del, Some(attachment)) = (command, &attachment) {
+            // The shim has looked, but not every one that there is, and nobody who asks for a single network.
+            refuse_own_netns(attachment, &invocation)?;
+        }
         Ok(Self { command, attachment, invocation, scope })
     }
 

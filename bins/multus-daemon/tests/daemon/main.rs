@@ -72,6 +72,8 @@ fn main() -> ExitCode {
         ("a_clock_that_is_ahead_makes_no_flood_of_requests", a_clock_that_is_ahead_makes_no_flood_of_requests),
         ("a_daemon_in_a_pod_uses_its_service_account", a_daemon_in_a_pod_uses_its_service_account),
         ("a_daemon_without_a_node_name_watches_nothing", a_daemon_without_a_node_name_watches_nothing),
+        ("the_hosts_namespace_is_no_sandbox", the_hosts_namespace_is_no_sandbox),
+        ("names_and_paths_of_a_request_stay_in_their_places", names_and_paths_of_a_request_stay_in_their_places),
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
@@ -807,6 +809,76 @@ fn hostile_requests_harm_nobody(lab: &Lab) {
     drop(silent);
     node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
+}
+
+fn the_hosts_namespace_is_no_sandbox(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "");
+    let links = lab.host.links();
+    let of_daemon = format!("/proc/{}/ns/net", node.id());
+    for netns in [lab.host.path().to_str().unwrap(), &of_daemon] {
+        for (command, target) in [("ADD", "/cni"), ("DEL", "/cni"), ("ADD", "/delegate"), ("DEL", "/delegate")] {
+            let mut request = node.request(command, &sandbox);
+            request["env"]["CNI_NETNS"] = json!(netns);
+            request["env"]["CNI_IFNAME"] = json!("ens32");
+            if target == "/delegate" {
+                let network = json!({"cniVersion": "1.1.0", "name": "x", "type": "macvlan", "master": "ens32"});
+                request["config"] = json!(BASE64_STANDARD.encode(network.to_string()));
+            }
+            let answer = node.post(target, request.to_string().as_bytes()).unwrap();
+            let text = String::from_utf8(answer.body).unwrap();
+            assert!(answer.status == 400 && text.contains("\"code\": 8"), "{target} {command}: {text}");
+        }
+    }
+    assert_eq!(lab.host.links(), links);
+}
+
+fn names_and_paths_of_a_request_stay_in_their_places(lab: &Lab) {
+    let node = Node::new(lab);
+    let sandbox = node.pod("web-0", "");
+    let (file, long) = (lab.path("file"), "x".repeat(256));
+    fs::write(&file, "").unwrap();
+    let before = files(lab);
+    for (variable, value) in [
+        ("CNI_CONTAINERID", "../x"),
+        ("CNI_CONTAINERID", "a/b"),
+        ("CNI_CONTAINERID", ".sandboxes"),
+        ("CNI_CONTAINERID", "-x"),
+        ("CNI_CONTAINERID", "a\nb"),
+        ("CNI_CONTAINERID", "a\0b"),
+        // It is the name of a file.
+        ("CNI_CONTAINERID", &long),
+        ("CNI_IFNAME", "../x"),
+        ("CNI_IFNAME", "a\0b"),
+        ("CNI_NETNS", "/a\0b"),
+        ("CNI_NETNS", file.to_str().unwrap()),
+        ("CNI_ARGS", "K8S_POD_NAMESPACE=../../x;K8S_POD_NAME=web-0"),
+        ("CNI_ARGS", "K8S_POD_NAMESPACE=test;K8S_POD_NAME=../../../api/v1/secrets/x"),
+        ("CNI_ARGS", "K8S_POD_NAMESPACE=test;K8S_POD_NAME=web-0?x=y"),
+    ] {
+        let mut request = node.request("ADD", &sandbox);
+        request["env"][variable] = json!(value);
+        let answer = node.post("/cni", request.to_string().as_bytes()).unwrap();
+        let text = String::from_utf8(answer.body).unwrap();
+        assert_eq!(answer.status, 400, "{variable}={value:?}: {text}");
+        assert!(text.len() < 2000, "{text}");
+    }
+    for (name, networks) in
+        [("a", "../x"), ("b", "test/../../x"), ("c", "macvlan-conf@../x"), ("d", "-x"), ("e", "a@..")]
+    {
+        let error = node.add(&node.pod(&format!("pod-{name}"), networks)).unwrap_err().to_string();
+        assert!(error.contains("networks"), "{networks}: {error}");
+    }
+    assert_eq!((sandbox.links(), node.reserved()), (vec!["lo".to_owned()], Vec::new()));
+    let after: Vec<String> = files(lab).into_iter().filter(|name| !before.contains(name)).collect();
+    let is_ours = |name: &String| name.starts_with("pod-") || ["multus", "networks", "log"].contains(&&**name);
+    assert!(after.iter().all(is_ours), "{after:?}");
+    assert!(node.api.log().iter().all(|asked| !asked.resource.contains("secrets")));
+}
+
+/// The names in the laboratory's directory.
+fn files(lab: &Lab) -> Vec<String> {
+    fs::read_dir(lab.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 fn a_slow_client_is_cut_off(lab: &Lab) {
