@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -369,6 +369,26 @@ fn a_directory_that_cannot_be_written_is_an_error_before_anything_is_done() {
     let error = node.add(&config).unwrap_err().to_string();
     assert!(error.contains("file/below"), "{error}");
     assert_eq!(node.calls(), [""; 0]);
+}
+
+#[test]
+fn what_everybody_may_change_is_not_believed() {
+    let node = Node::new(FakeCluster::default());
+    let config = node.config(&json!({"cniVersion": "1.0.0", "delegates": [node.network("weave1", "1.0.0")]}));
+    node.add(&config).unwrap();
+    assert!(!node.calls().is_empty());
+    let cni_dir = Path::new(config["cniDir"].as_str().unwrap());
+    for directory in [cni_dir.to_owned(), cni_dir.join("results")] {
+        let set = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+        set(0o777);
+        for error in [node.add(&config).unwrap_err(), node.del(&config).unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.contains(&format!("run: chmod o-w {}", directory.display())), "{error}");
+        }
+        assert_eq!(node.calls(), [""; 0], "no plugin was run");
+        set(0o755);
+    }
+    node.del(&config).unwrap();
 }
 
 /// A cluster where the pod `test/web-0` asks for `networks`.

@@ -11,7 +11,7 @@ pub(crate) fn every_test_that_is_named_exists() {
         tests.entry(package(&file)).or_default().extend(names(&text(&file)));
     }
     let mut count = 0;
-    for file in ["docs/compat.md", "docs/multus.md", "docs/testing.md", "deploy/README.md"] {
+    for file in ["SECURITY.md", "docs/compat.md", "docs/multus.md", "docs/testing.md", "deploy/README.md"] {
         for (_, last) in rows_with_tests(&text(file)) {
             for name in quoted(&last).filter(|name| is_test(name)) {
                 count += 1;
@@ -103,7 +103,7 @@ fn unbroken(source: &str) -> String {
 /// Links from one file of the repository to another, and to headings.
 pub(crate) fn every_link_leads_somewhere() {
     let mut files = below("docs", &[".md"]);
-    files.extend(["README.md", "deploy/README.md", "CONTRIBUTING.md"].map(str::to_owned));
+    files.extend(["README.md", "SECURITY.md", "deploy/README.md", "CONTRIBUTING.md"].map(str::to_owned));
     let mut count = 0;
     for file in files {
         let content = text(&file);

@@ -19,6 +19,7 @@ mod monitoring;
 #[path = "../daemon/node.rs"]
 #[allow(dead_code, reason = "this program uses a part of it")]
 mod node;
+mod rights;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,10 @@ fn main() -> ExitCode {
         ("without_net_admin_no_link_is_made", capabilities::without_net_admin_no_link_is_made),
         ("without_sys_chroot_no_plugin_is_executed", capabilities::without_sys_chroot_no_plugin_is_executed),
         ("without_net_raw_no_plugin_announces", capabilities::without_net_raw_no_plugin_announces),
+        (
+            "each_program_needs_its_capabilities_and_no_others",
+            rights::each_program_needs_its_capabilities_and_no_others,
+        ),
         (
             "alerts_and_dashboards_use_metrics_that_there_are",
             monitoring::alerts_and_dashboards_use_metrics_that_there_are,
