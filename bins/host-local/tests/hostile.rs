@@ -109,7 +109,8 @@ fn a_path_that_is_none_is_named() {
 /// Links, pipes, devices and directories under the names that the store uses itself.
 #[test]
 fn what_lies_where_the_store_works_is_neither_followed_nor_waited_for() {
-    let plant: [(&str, fn(&Path, &Path)); 6] = [
+    type Plant = (&'static str, fn(&Path, &Path));
+    let plant: [Plant; 6] = [
         ("a link", |victim, name| symlink(victim, name).unwrap()),
         ("a link to nowhere", |victim, name| symlink(victim.with_file_name("new"), name).unwrap()),
         ("a second name", |victim, name| fs::hard_link(victim, name).unwrap()),

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
-use super::objects::{self, Metadata, Object};
+use super::objects::{self, Metadata, Object, Weight};
 use crate::error::quoted;
 
 /// A request for a certificate, as the API has it.
@@ -115,6 +115,9 @@ impl CertificateRequest {
         }
     }
 }
+
+/// What is not kept is not decided.
+impl Weight for CertificateRequest {}
 
 impl Object for CertificateRequest {
     type Kept = Self;

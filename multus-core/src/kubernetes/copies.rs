@@ -17,7 +17,7 @@ use super::{
     Error,
     client::{Client, Pauses},
     error::chain,
-    objects::{List, Object},
+    objects::{List, Object, Weight},
 };
 
 /// Copies of the objects of one kind, by namespace and name.
@@ -29,11 +29,41 @@ struct State<T> {
     /// Whether a watch stands. A copy from before it broke may be outdated.
     is_current: bool,
     objects: HashMap<String, T>,
+    /// Of all of them, in bytes.
+    weight: usize,
 }
 
-impl<T: Clone> Copies<T> {
+impl<T: Weight> State<T> {
+    /// One that does not fit is asked for when it is needed, as one that is newer.
+    fn keep(&mut self, key: String, object: T) {
+        self.forget(&key);
+        let weight = object.weight();
+        if weight <= HEAVIEST && self.weight + weight <= HEAVIEST_OF_ALL {
+            self.weight += weight;
+            self.objects.insert(key, object);
+        }
+    }
+
+    fn forget(&mut self, key: &str) {
+        if let Some(former) = self.objects.remove(key) {
+            self.weight -= former.weight();
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.objects.clear();
+        self.weight = 0;
+    }
+}
+
+/// Of one copy and of all, in bytes: whoever may make objects chooses how many there are and how long. A network mostly has
+/// less than one kilobyte.
+const HEAVIEST: usize = 64 << 10;
+const HEAVIEST_OF_ALL: usize = 16 << 20;
+
+impl<T: Clone + Weight> Copies<T> {
     pub(super) fn new() -> Self {
-        Self { state: watch::Sender::new(State { is_current: false, objects: HashMap::new() }) }
+        Self { state: watch::Sender::new(State { is_current: false, objects: HashMap::new(), weight: 0 }) }
     }
 
     /// The copy of that object; `None` also while the watch does not stand.
@@ -130,9 +160,12 @@ impl<T: Object> Watch<T> {
         let request = if T::METADATA_ONLY { all.list_metadata(&parameters) } else { all.list(&parameters) };
         let request = request.map_err(|error| Error::access(&self.client.host, chain(&error)))?;
         let list: List<T> = self.client.ask("a list", request, self.client.deadline()).await?;
-        let objects = list.items.unwrap_or_default().into_iter();
-        let objects = objects.map(|object| (key_of(&object), object.keep())).collect();
-        self.copies.change(|state| state.objects = objects);
+        self.copies.change(|state| {
+            state.forget_all();
+            for object in list.items.unwrap_or_default() {
+                state.keep(key_of(&object), object.keep());
+            }
+        });
         Ok(list.metadata.resource_version)
     }
 
@@ -156,11 +189,11 @@ impl<T: Object> Watch<T> {
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     self.version = Some(object.metadata().resource_version.clone());
-                    self.copies.change(|state| drop(state.objects.insert(key_of(&object), object.keep())));
+                    self.copies.change(|state| state.keep(key_of(&object), object.keep()));
                 }
                 WatchEvent::Deleted(object) => {
                     self.version = Some(object.metadata().resource_version.clone());
-                    self.copies.change(|state| drop(state.objects.remove(&key_of(&object))));
+                    self.copies.change(|state| state.forget(&key_of(&object)));
                 }
                 WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
                 WatchEvent::Error(status) => return Err(refusal(&host, *status)),

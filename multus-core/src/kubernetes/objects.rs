@@ -11,7 +11,7 @@ use crate::{NetworkAttachmentDefinition, Pod, PodReference};
 /// A kind of object that copies are kept of.
 pub(super) trait Object: Clone + DeserializeOwned + Send + 'static {
     /// What is kept of it.
-    type Kept: Clone + Send + Sync + 'static;
+    type Kept: Clone + Weight + Send + Sync + 'static;
     /// What one is called.
     const KIND: &str;
     /// The path of all of them.
@@ -21,6 +21,23 @@ pub(super) trait Object: Clone + DeserializeOwned + Send + 'static {
 
     fn metadata(&self) -> &Metadata;
     fn keep(self) -> Self::Kept;
+}
+
+/// What a copy costs, in bytes, where there may be too many of a kind to keep all.
+pub(super) trait Weight {
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+/// A node has some hundreds.
+impl Weight for Pod {}
+
+impl Weight for NetworkAttachmentDefinition {
+    fn weight(&self) -> usize {
+        let names = self.namespace.len() + self.name.len();
+        names + self.config.len() + self.resource_name.as_ref().map_or(0, String::len)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

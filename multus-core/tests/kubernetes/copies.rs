@@ -98,6 +98,30 @@ fn a_pod_and_a_network_newer_than_the_copies_are_found_live() {
 }
 
 #[test]
+fn what_is_too_much_to_keep_is_asked_for_when_it_is_needed() {
+    let server = server();
+    let config = |length| format!(r#"{{"type":"bridge","note":"{}"}}"#, "x".repeat(length));
+    server.put(network("long", &config(65 << 10)));
+    for number in 0..300 {
+        server.put(network(&format!("network-{number}"), &config(60 << 10)));
+    }
+    let daemon = Daemon::start(&server);
+    let kept = daemon.cluster.copies().1.unwrap();
+    assert!((200..=279).contains(&kept), "16 MiB of them, not {kept}");
+    let is_found = |name: &str| daemon.cluster.network("web", name).unwrap().is_some();
+    assert!(is_found("long") && (0..300).all(|number| is_found(&format!("network-{number}"))));
+    assert_eq!(server.count("get", "network-attachment-definitions"), 301 + 1 - kept);
+    // Where others go there is room again; that of one that grows or shrinks is its own.
+    for number in 0..300 {
+        server.delete("network-attachment-definitions", "web", &format!("network-{number}"));
+    }
+    for length in [65 << 10, 10, 65 << 10, 10] {
+        server.put(network("long", &config(length)));
+    }
+    eventually(|| daemon.cluster.copies().1 == Some(2));
+}
+
+#[test]
 fn a_caller_that_knows_no_uid_gets_no_copy() {
     let server = server();
     let daemon = Daemon::start(&server);
