@@ -48,6 +48,14 @@ const REPLY_SIZE: usize = 32 * 1024;
 /// How often a question is repeated whose answer was interrupted by changes, or did not fit.
 const ATTEMPTS: usize = 5;
 
+/// What a reply is to have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Object,
+    Objects,
+    Acknowledgement,
+}
+
 /// How a reply ended.
 #[derive(PartialEq, Eq)]
 enum Reply {
@@ -100,10 +108,10 @@ impl Connection {
             Action::Create => NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
             Action::Append => NLM_F_ACK | NLM_F_CREATE,
         };
-        let single = matches!(action, Action::Get);
+        let awaited = if let Action::Get = action { Awaited::Object } else { Awaited::Acknowledgement };
         for _ in 0..ATTEMPTS {
             self.send(request, message.clone(), flags)?;
-            match self.receive(request, single, &mut read)? {
+            match self.receive(request, awaited, &mut read)? {
                 Reply::CutShort => {}
                 Reply::Whole | Reply::Interrupted => return Ok(()),
             }
@@ -121,7 +129,7 @@ impl Connection {
         for _ in 0..ATTEMPTS {
             let mut objects = Vec::new();
             self.send(request, message.clone(), NLM_F_DUMP)?;
-            if let Reply::Whole = self.receive(request, false, &mut |body| objects.extend(read(body)))? {
+            if let Reply::Whole = self.receive(request, Awaited::Objects, &mut |body| objects.extend(read(body)))? {
                 return Ok(objects);
             }
         }
@@ -145,10 +153,16 @@ impl Connection {
         }
     }
 
-    /// Reads the reply to the last request to its end. A `single` object that does not fit is all there is; a dump, or what
+    /// Reads the reply to the last request to its end. A single object that does not fit is all there is; a dump, or what
     /// is left of an earlier one, goes on behind what does not.
-    fn receive(&mut self, request: &'static str, single: bool, read: &mut dyn FnMut(&[u8])) -> Result<Reply, Error> {
+    fn receive(
+        &mut self,
+        request: &'static str,
+        awaited: Awaited,
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<Reply, Error> {
         let unusable = |problem: String| Error::UnusableReply { request, problem };
+        let other = || Err(unusable("it is the answer to another question".to_owned()));
         let refused = |code: i32, attributes: &[u8]| Error::Refused {
             request,
             errno: code.saturating_neg(),
@@ -159,7 +173,7 @@ impl Connection {
         loop {
             if !self.receive_datagram(request, deadline)? {
                 end = Reply::CutShort;
-                if single {
+                if awaited == Awaited::Object {
                     return Ok(end);
                 }
                 continue;
@@ -187,15 +201,18 @@ impl Connection {
                     },
                     NLMSG_ERROR => match i32_at(body, 0) {
                         // The request was carried out, whatever else did not fit.
-                        Some(0) => return Ok(Reply::Whole),
+                        Some(0) if awaited == Awaited::Acknowledgement => return Ok(Reply::Whole),
+                        Some(0) => return other(),
                         // The header of the request, then attributes.
                         Some(code) => return Err(refused(code, body.get(20..).unwrap_or_default())),
                         None => return Err(unusable("an error was cut short".to_owned())),
                     },
                     _ => {
                         read(body);
-                        if flags & NLM_F_MULTIPART == 0 {
-                            return Ok(end);
+                        match (flags & NLM_F_MULTIPART == 0, awaited) {
+                            (true, Awaited::Object) => return Ok(end),
+                            (true, Awaited::Objects | Awaited::Acknowledgement) => return other(),
+                            (false, _) => {}
                         }
                     }
                 }

@@ -96,6 +96,12 @@ impl Error {
         }
     }
 
+    /// Whether a request may have been carried out all the same: its answer never came, or cannot be used.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::NoReply { .. } | Self::UnusableReply { .. } | Self::Socket { .. })
+    }
+
     /// Whether what was asked for does not exist: a link, a namespace.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

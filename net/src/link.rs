@@ -160,7 +160,11 @@ impl Connection {
     fn get_link(&mut self, message: LinkMessage) -> Result<Option<Link>, Error> {
         let mut found = None;
         let message = RouteNetlinkMessage::GetLink(message);
-        match self.request("RTM_GETLINK", message, Action::Get, |body| found = Link::read(body)) {
+        let request = "RTM_GETLINK";
+        match self.request(request, message, Action::Get, |body| found = Link::read(body)) {
+            Ok(()) if found.is_none() => {
+                Err(Error::UnusableReply { request, problem: "there is no link in it".to_owned() })
+            }
             Ok(()) => Ok(found),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
