@@ -35,8 +35,8 @@ impl CreatedLink {
     fn find(mut inside: Connection, name: &str, parent: &Link) -> Result<Self, Error> {
         match inside.link_by_name(name).map(|found| found.filter(|link| is_ours(link, parent))) {
             Ok(Some(link)) => Ok(Self { inside, link, kept: false }),
-            Ok(None) => Err(Error::Vanished(name.to_owned())),
-            Err(error) => Err(Error::with(error.into(), deleted(name, inside.delete_link_by_name(name)))),
+            Ok(None) => Err(Error::with(Error::Vanished(name.to_owned()), forget(&mut inside, name, parent))),
+            Err(error) => Err(Error::with(error.into(), forget(&mut inside, name, parent))),
         }
     }
 
@@ -84,6 +84,16 @@ fn is_ours(link: &Link, parent: &Link) -> bool {
     link.macvlan.is_some() && link.parent == Some(parent.index)
 }
 
+/// Deletes the link that a request has made, should it have made one: the kernel can lack the memory to say so.
+fn forget(inside: &mut Connection, name: &str, parent: &Link) -> Result<(), Error> {
+    match inside.link_by_name(name)? {
+        Some(link) if is_ours(&link, parent) && link.group == UNFINISHED => {
+            deleted(name, inside.delete_link(link.index))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Deletes the link of an attachment in `namespace`, whatever it is, and one that a killed ADD may have left under its
 /// temporary name. What is gone is no failure.
 pub(crate) fn delete(namespace: &Namespace, attachment: &Attachment) -> Result<(), Error> {
@@ -123,7 +133,7 @@ impl Plan {
         let mut inside = self.namespace.connect(TIMEOUT)?;
         match create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, ifname) {
             Ok(()) => return CreatedLink::find(inside, ifname, &self.parent),
-            Err(error) if !error.already_exists() => return Err(self.not_created(error)),
+            Err(error) if !error.already_exists() => return Err(self.not_created(&mut inside, ifname, error)),
             Err(_) => {}
         }
         // Either the sandbox has that name, or Linux is older than 6.15 and has looked for it on the parent's side.
@@ -135,7 +145,7 @@ impl Plan {
         let temporary = temporary_name(&self.attachment);
         deleted(&temporary, inside.delete_link_by_name(&temporary))?;
         create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, &temporary)
-            .map_err(|error| self.not_created(error))?;
+            .map_err(|error| self.not_created(&mut inside, &temporary, error))?;
         let mut created = CreatedLink::find(inside, &temporary, &self.parent)?;
         match created.inside.rename_link(created.link.index, ifname) {
             Ok(()) => {
@@ -184,7 +194,8 @@ impl Plan {
         success.routes.iter().try_for_each(|route| add_route(inside, link, route, &gateways))
     }
 
-    fn not_created(&self, source: NetError) -> Error {
+    fn not_created(&self, inside: &mut Connection, name: &str, source: NetError) -> Error {
+        let forgotten = if source.is_unanswered() { forget(inside, name, &self.parent) } else { Ok(()) };
         let parent = &self.parent.name;
         let hint = match (source.errno().map(errno), self.config.mode) {
             (Some("EPERM"), _) => " (making a link takes the capability NET_ADMIN)".to_owned(),
@@ -197,7 +208,7 @@ impl Plan {
             ),
             _ => String::new(),
         };
-        Error::Create { source, hint }
+        Error::with(Error::Create { source, hint }, forgotten)
     }
 
     fn not_up(&self, link: &Link, source: NetError) -> Error {
