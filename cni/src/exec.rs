@@ -5,7 +5,8 @@ mod change_root;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::{self, Read, Write},
+    fs,
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
     thread,
@@ -58,15 +59,19 @@ impl ExecutedPlugin {
         if directories.is_empty() {
             return missing("no paths provided".to_owned());
         }
-        let candidates = directories.iter().map(|directory| directory.join(kind));
-        match candidates.into_iter().find(|file| invocation.on_host(file).is_file()) {
-            Some(file) => Ok(Self { file }),
-            None => {
-                let searched: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
-                let kind = go_quoted(kind.as_bytes());
-                missing(format!("failed to find plugin {kind} in path [{}]", searched.join(" ")))
+        let mut obstacle = String::new();
+        for file in directories.iter().map(|directory| directory.join(kind)) {
+            match fs::metadata(invocation.on_host(&file)) {
+                Ok(found) if found.is_file() => return Ok(Self { file }),
+                Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    obstacle = format!(": {}: {}", file.display(), os_error_text(&error));
+                }
+                Ok(_) | Err(_) => {}
             }
         }
+        let searched: Vec<_> = directories.iter().map(|path| path.to_string_lossy()).collect();
+        let kind = go_quoted(kind.as_bytes());
+        missing(format!("failed to find plugin {kind} in path [{}]{obstacle}", searched.join(" ")))
     }
 
     fn run(
@@ -232,7 +237,7 @@ fn start(command: &mut std::process::Command) -> io::Result<Child> {
     let mut pause = Duration::from_millis(10);
     loop {
         match command.spawn() {
-            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && pause < Duration::from_secs(4) => {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && pause < Duration::from_secs(4) => {
                 thread::sleep(pause);
                 pause *= 2;
             }
