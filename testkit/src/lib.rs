@@ -15,12 +15,14 @@
 )]
 
 mod contained;
+mod faults;
 mod killing;
 mod lab;
 mod machine;
 mod netns;
 mod ping;
 mod plugin;
+mod replies;
 mod running;
 
 use std::{env, process::ExitCode};
@@ -28,12 +30,14 @@ use std::{env, process::ExitCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use contained::cgroup;
+pub use faults::{Fault, SystemCall, is_soak, sample};
 pub use killing::kill_at;
 pub use lab::Lab;
 pub use machine::Machine;
 pub use netns::{Netns, enter_private_namespaces};
 pub use ping::ping;
 pub use plugin::{Call, Reply, go_plugins, strace};
+pub use replies::Exchange;
 pub use running::{Held, Running};
 
 /// A test: its name and what it does.
