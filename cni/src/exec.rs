@@ -26,7 +26,7 @@ use crate::{
 const STDOUT_LIMIT: u64 = 4 << 20;
 const STDERR_LIMIT: u64 = 1 << 20;
 /// Of what is quoted in a message, in bytes: it ends up in an event of the pod.
-const QUOTE_LIMIT: usize = 4096;
+const QUOTE_LIMIT: usize = 1000;
 
 /// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
 /// configuration's bytes on standard input, unchanged. What it writes to standard error goes to this process's. Where the
@@ -276,7 +276,10 @@ fn failure(output: &Output) -> Error {
 }
 
 fn quoted(output: &[u8]) -> String {
-    go_quoted(output.get(..QUOTE_LIMIT).unwrap_or(output))
+    match output.get(..QUOTE_LIMIT) {
+        Some(beginning) if output.len() > QUOTE_LIMIT => format!("{}…", go_quoted(beginning)),
+        _ => go_quoted(output),
+    }
 }
 
 fn error_object(stdout: &[u8]) -> Result<ErrorObject, String> {

@@ -273,6 +273,15 @@ fn text_on_standard_error_alone_is_quoted() {
 }
 
 #[test]
+fn a_failed_plugins_megabytes_do_not_fill_the_message() {
+    for place in ["", ">&2"] {
+        let plugin = Script::new(format!("head -c 3000000 /dev/zero | tr '\\0' x {place}; exit 1"));
+        let message = plugin.plugin().status(&invocation(CONFIG)).unwrap_err().to_string();
+        assert!(message.contains("xxxxx\"…") && message.len() < 1200, "{} bytes", message.len());
+    }
+}
+
+#[test]
 fn control_characters_and_stray_bytes_are_quoted_as_in_go() {
     for (said, quoted) in [
         ("control\\001", r#""control\x01""#),
