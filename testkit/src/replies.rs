@@ -163,9 +163,12 @@ fn request(send: &str) -> String {
     NAMES.iter().find(|(number, _)| *number == kind).unwrap_or_else(|| panic!("{send}")).1.to_owned()
 }
 
+/// Ports of a process's further sockets are told as negative numbers.
 fn number(text: &str, key: &str) -> u32 {
-    let digits = text.split_once(key).unwrap().1;
-    digits[..digits.find(|letter: char| !letter.is_ascii_digit()).unwrap()].parse().unwrap()
+    let rest = text.split_once(key).unwrap().1;
+    let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '-').unwrap();
+    let number: i64 = rest[..end].parse().unwrap();
+    (number & i64::from(u32::MAX)).try_into().unwrap()
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -34,6 +34,12 @@ impl Running {
         Reply::of(self.0.wait_with_output().unwrap())
     }
 
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        let _killed = self.0.wait().unwrap();
+    }
+
     /// Whether it has not ended yet.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
