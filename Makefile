@@ -29,10 +29,11 @@ e2e:
 	cargo build --quiet -p multus-daemon -p multus-shim -p passthru
 	CI=true E2E_KUBECONFIG="$(abspath $(KUBECONFIG))" cargo test -p e2e
 
-# The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`; the daemon
-# killed at every system call of an ADD and of a DEL.
+# The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`; every error and
+# every odd reply of the kernel at every system call of macvlan and of multus; the daemon killed at each of an ADD and a DEL.
 soak:
 	SOAK=1 CI=true cargo test -p host-local-ipam -p host-local-plugin --test faults -- --nocapture
+	SOAK=1 CI=true cargo test -p macvlan-plugin -p multus --test faults -- --nocapture
 	SOAK=1 CI=true cargo test -p multus-daemon --test kills -- --nocapture
 
 # Generated configurations and commands against the Go plugins, ten times as many as in `make test`.
