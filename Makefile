@@ -24,9 +24,10 @@ test:
 	cargo build --quiet --workspace --bins
 	cargo test --workspace
 
-# Through containerd, with a cluster behind it: the one of KUBECONFIG, or else a double. See tests/e2e/README.md.
+# Through containerd, with a cluster behind it: the one of KUBECONFIG, or else a double; and through podman, without one. See
+# tests/e2e/README.md.
 e2e:
-	cargo build --quiet -p multus-daemon -p multus-shim -p passthru
+	cargo build --quiet -p multus-daemon -p multus-shim -p passthru -p macvlan-plugin -p host-local-plugin
 	CI=true E2E_KUBECONFIG="$(abspath $(KUBECONFIG))" cargo test -p e2e
 
 # The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`; every error and

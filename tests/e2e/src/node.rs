@@ -13,19 +13,16 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::{Lab, Netns, cgroup};
-use tokio::runtime;
+use testkit::Lab;
 
 use crate::{
     cluster::{Cluster, Pod},
     containerd::Containerd,
-    cri::{
-        LinuxPodSandboxConfig, ListPodSandboxRequest, ListPodSandboxResponse, PodSandboxConfig, PodSandboxId,
-        PodSandboxMetadata, PodSandboxStatusRequest, PodSandboxStatusResponse, PortMapping, RunPodSandboxRequest,
-    },
+    cri::PodSandboxMetadata,
     daemon::Daemon,
+    sandbox::Sandbox,
     settings::{GO_PLUGINS, program, settings},
-    within,
+    tokio, within,
 };
 
 /// A daemon tries what is in its spool at its start, and again half a minute or a minute later.
@@ -38,29 +35,6 @@ pub struct Node<'a> {
     pub cluster: Cluster,
     containerd: Containerd,
     daemon: Mutex<Daemon>,
-}
-
-/// A sandbox that runs.
-#[derive(Debug)]
-pub struct Sandbox {
-    id: String,
-    netns: PathBuf,
-    /// The address that the runtime tells the kubelet.
-    pub ip: String,
-}
-
-impl Sandbox {
-    /// Its network, which lives as long as this is held.
-    #[must_use]
-    pub fn netns(&self) -> Netns {
-        Netns::open(self.netns.clone())
-    }
-
-    /// Whether the runtime still has its network.
-    #[must_use]
-    pub fn has_network(&self) -> bool {
-        self.netns.exists()
-    }
 }
 
 impl<'a> Node<'a> {
@@ -108,26 +82,7 @@ impl<'a> Node<'a> {
             namespace: self.cluster.namespace.clone(),
             attempt: 0,
         };
-        let config = PodSandboxConfig {
-            metadata: Some(metadata),
-            hostname: pod.name.clone(),
-            port_mappings: port
-                .map(|(host_port, container_port)| PortMapping { container_port, host_port })
-                .into_iter()
-                .collect(),
-            linux: Some(LinuxPodSandboxConfig { cgroup_parent: cgroup() }),
-        };
-        let request = RunPodSandboxRequest { config: Some(config) };
-        let PodSandboxId { pod_sandbox_id: id } =
-            self.containerd.runtime.call("RuntimeService/RunPodSandbox", request)?;
-        let request = PodSandboxStatusRequest { pod_sandbox_id: id.clone(), verbose: true };
-        let status: PodSandboxStatusResponse =
-            self.containerd.runtime.call("RuntimeService/PodSandboxStatus", request)?;
-        let info: Value = serde_json::from_str(&status.info["info"]).unwrap();
-        let namespaces = info["runtimeSpec"]["linux"]["namespaces"].as_array().unwrap();
-        let network = namespaces.iter().find(|namespace| namespace["type"] == "network").unwrap();
-        let netns = network["path"].as_str().unwrap().into();
-        Ok(Sandbox { id, netns, ip: status.status.unwrap().network.unwrap().ip })
+        self.containerd.run(metadata, port)
     }
 
     /// Stops a sandbox.
@@ -135,7 +90,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The runtime's message.
     pub fn stop(&self, sandbox: &Sandbox) -> Result<(), String> {
-        self.end("StopPodSandbox", &sandbox.id)
+        self.containerd.stop(sandbox)
     }
 
     /// Removes a sandbox that is stopped.
@@ -143,7 +98,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The runtime's message.
     pub fn remove(&self, sandbox: &Sandbox) -> Result<(), String> {
-        self.end("RemovePodSandbox", &sandbox.id)
+        self.containerd.remove(sandbox)
     }
 
     /// Stops and removes what the runtime has of the pod, as after a start that failed.
@@ -151,19 +106,7 @@ impl<'a> Node<'a> {
     /// # Errors
     /// The runtime's message.
     pub fn clean_up(&self, pod: &Pod) -> Result<(), String> {
-        let all: ListPodSandboxResponse =
-            self.containerd.runtime.call("RuntimeService/ListPodSandbox", ListPodSandboxRequest {})?;
-        let is_its = |metadata: &PodSandboxMetadata| metadata.uid == pod.uid;
-        for sandbox in all.items.iter().filter(|sandbox| sandbox.metadata.as_ref().is_some_and(is_its)) {
-            self.end("StopPodSandbox", &sandbox.id)?;
-            self.end("RemovePodSandbox", &sandbox.id)?;
-        }
-        Ok(())
-    }
-
-    fn end(&self, call: &str, id: &str) -> Result<(), String> {
-        let id = PodSandboxId { pod_sandbox_id: id.to_owned() };
-        self.containerd.runtime.call(&format!("RuntimeService/{call}"), id).map(|_: Nothing| ())
+        self.containerd.clean_up(&pod.uid)
     }
 
     /// A macvlan network on the host's parent link, with addresses of the node's own store.
@@ -251,18 +194,6 @@ impl Debug for Node<'_> {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Node").field("cluster", &self.cluster).finish_non_exhaustive()
     }
-}
-
-/// An answer without content.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Nothing {}
-
-/// A runtime with a thread of its own, which ends with the test program.
-fn tokio() -> runtime::Handle {
-    let tokio = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let handle = tokio.handle().clone();
-    thread::spawn(move || tokio.block_on(std::future::pending::<()>()));
-    handle
 }
 
 /// The plugins of the distribution, and those that the daemon's image brings.

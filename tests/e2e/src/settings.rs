@@ -11,6 +11,9 @@ use crate::kubeconfig::Access;
 /// Directories that the programs on a node share with everybody on the machine, wherever their own are.
 pub const PRIVATE: [&str; 2] = ["/run", "/var/lib/cni"];
 
+/// The same for podman, which keeps what it knows of images in a directory of its own.
+pub const PODMAN_PRIVATE: [&str; 3] = ["/run", "/var/lib/cni", "/var/lib/containers"];
+
 pub(crate) const GO_PLUGINS: &str = "/usr/lib/cni";
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
@@ -30,27 +33,29 @@ pub(crate) struct Settings {
 /// # Errors
 /// What is missing, and how to get it.
 pub fn needed() -> Result<(), String> {
-    let packages = [
+    are_installed(&[
         ("/usr/bin/containerd", "containerd"),
         ("/usr/bin/ctr", "containerd"),
         ("/usr/sbin/runc", "runc"),
         ("/usr/sbin/iptables", "iptables"),
         (BUSYBOX, "busybox-static"),
         ("/usr/lib/cni/bridge", "containernetworking-plugins"),
-    ];
-    for (program, package) in packages {
-        if !Path::new(program).is_file() {
-            return Err(format!("no {program}: install the package {package} to test with a container runtime"));
-        }
-    }
-    for program in ["multus-daemon", "multus-shim", "passthru"] {
-        is_current(&self::program(program))?;
-    }
+    ])?;
+    are_current(&["multus-daemon", "multus-shim", "passthru", "macvlan", "host-local"])?;
     let value = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let access = value("E2E_KUBECONFIG").map(|path| Access::read(Path::new(&path))).transpose()?;
     let namespace = value("E2E_NAMESPACE").unwrap_or_else(|| "multus-e2e".to_owned());
     SETTINGS.get_or_init(|| Settings { access, namespace, node: value("E2E_NODE") });
     Ok(())
+}
+
+/// Looks whether what podman's cases need is there.
+///
+/// # Errors
+/// What is missing, and how to get it.
+pub fn podman_needed() -> Result<(), String> {
+    are_installed(&[("/usr/bin/podman", "podman"), ("/usr/sbin/runc", "runc"), (BUSYBOX, "busybox-static")])?;
+    are_current(&["macvlan", "host-local"])
 }
 
 pub(crate) fn settings() -> &'static Settings {
@@ -62,9 +67,21 @@ pub(crate) fn program(name: &str) -> PathBuf {
     env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name)
 }
 
+/// Each is a program and its package.
+fn are_installed(programs: &[(&str, &str)]) -> Result<(), String> {
+    let missing = programs.iter().find(|(program, _)| !Path::new(program).is_file());
+    missing.map_or(Ok(()), |(program, package)| {
+        Err(format!("no {program}: install the package {package} to test with a container runtime"))
+    })
+}
+
 /// Cargo does not build the programs of other packages for a test, and leaves what an earlier build made of them.
+fn are_current(programs: &[&str]) -> Result<(), String> {
+    programs.iter().try_for_each(|name| is_current(&program(name)))
+}
+
 fn is_current(program: &Path) -> Result<(), String> {
-    let remedy = "run `make e2e`, or `cargo build -p multus-daemon -p multus-shim -p passthru` before";
+    let remedy = "run `make e2e`, or `cargo build --workspace --bins` before";
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let built = modified(program).map_err(|error| format!("{}: {error}; {remedy}", program.display()))?;
     let listed = program.with_extension("d");

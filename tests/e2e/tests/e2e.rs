@@ -14,15 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Node, PRIVATE, Pod, Sandbox, needed, wait};
+use e2e::{Containerd, Node, PRIVATE, Pod, Sandbox, needed, wait};
 use serde_json::{Value, json};
-use testkit::{Case, Lab, Netns, run_contained};
+use testkit::{Case, Lab, Netns, ping, run_contained};
 
 /// Long enough for a daemon that starts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         (
             "a_pod_gets_the_network_it_asks_for_beside_that_of_the_cluster",
             a_pod_gets_the_network_it_asks_for_beside_that_of_the_cluster,
@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         (
             "a_daemon_killed_while_twenty_pods_start_loses_nothing",
             a_daemon_killed_while_twenty_pods_start_loses_nothing,
+        ),
+        (
+            "macvlan_may_be_the_runtimes_own_network_without_multus",
+            macvlan_may_be_the_runtimes_own_network_without_multus,
         ),
     ];
     run_contained(&cases, needed(), &PRIVATE)
@@ -274,6 +278,33 @@ fn a_daemon_killed_while_twenty_pods_start_loses_nothing(lab: &Lab) {
     });
     each_has_its_networks(&node, &pods, &sandboxes);
     end_at_once(&node, &sandboxes);
+}
+
+fn macvlan_may_be_the_runtimes_own_network_without_multus(lab: &Lab) {
+    let macvlan = json!({
+        "type": "macvlan", "master": "ens32",
+        "ipam": {"type": "host-local", "dataDir": lab.data_dir(), "ranges": [[{"subnet": "10.9.0.0/24"}]]},
+    });
+    let containerd =
+        Containerd::with_network(lab, &json!({"cniVersion": "1.0.0", "name": "lan", "plugins": [macvlan]}));
+    let sandboxes = ["one", "two"].map(|name| containerd.run_named(name).unwrap());
+    for (sandbox, address) in sandboxes.iter().zip(["10.9.0.2", "10.9.0.3"]) {
+        assert_eq!(sandbox.netns().addresses("eth0"), [format!("{address}/24")]);
+        assert_eq!(sandbox.ip, address);
+    }
+    assert_eq!(lab.reserved("lan"), ["10.9.0.2", "10.9.0.3"]);
+    assert_eq!(containerd.results("lan").len(), 2);
+    for (from, to) in [(0, 1), (1, 0)] {
+        ping(&sandboxes[from].netns(), sandboxes[to].ip.parse().unwrap()).unwrap();
+    }
+    for sandbox in &sandboxes {
+        containerd.stop(sandbox).unwrap();
+        assert!(!sandbox.has_network());
+        containerd.remove(sandbox).unwrap();
+    }
+    assert_eq!(lab.host.links(), ["ens32", "lo", "wire"]);
+    assert_eq!(lab.reserved("lan"), [""; 0]);
+    assert_eq!(containerd.results("lan"), [""; 0]);
 }
 
 /// Pods that want the networks `left` and `right`.
