@@ -14,6 +14,7 @@
     reason = "a test that cannot be set up has failed, and says so where tests speak"
 )]
 
+mod choices;
 mod contained;
 mod faults;
 mod killing;
@@ -22,6 +23,7 @@ mod machine;
 mod netns;
 mod ping;
 mod plugin;
+mod programs;
 mod replies;
 mod running;
 
@@ -29,6 +31,7 @@ use std::{env, process::ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+pub use choices::Choices;
 pub use contained::cgroup;
 pub use faults::{Fault, SystemCall, is_soak, sample};
 pub use killing::kill_at;
@@ -37,6 +40,7 @@ pub use machine::Machine;
 pub use netns::{Netns, enter_private_namespaces};
 pub use ping::ping;
 pub use plugin::{Call, Reply, go_plugins, strace};
+pub use programs::{are_current, program};
 pub use replies::Exchange;
 pub use running::{Held, Running};
 

@@ -8,7 +8,11 @@ use std::{
     thread,
 };
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::{
+    fcntl::{FcntlArg, fcntl},
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
 
 use crate::{Call, Reply};
 
@@ -34,10 +38,14 @@ impl Running {
         Reply::of(self.0.wait_with_output().unwrap())
     }
 
-    /// Kills it.
-    pub fn kill(mut self) {
-        self.0.kill().unwrap();
-        let _killed = self.0.wait().unwrap();
+    /// Kills it, and what it has started if it leads a process group. What it answered if it had ended before.
+    #[must_use]
+    pub fn kill(self) -> Reply {
+        let process = Pid::from_raw(self.0.id().try_into().unwrap());
+        // It may lead none, or not yet, and may have ended.
+        let _none = killpg(process, Signal::SIGKILL);
+        let _ended = kill(process, Signal::SIGKILL);
+        self.reply()
     }
 
     /// Whether it has not ended yet.

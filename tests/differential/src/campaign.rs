@@ -11,8 +11,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use testkit::Choices;
 
-use crate::{ALLOWED, Choices, Outcome, Plugins, Seen, Side, Step};
+use crate::{ALLOWED, Outcome, Plugins, Seen, Side, Step};
 
 /// What to compare, and how much of it.
 #[derive(Clone, Copy, Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::Choices;
+use testkit::Choices;
 
 const SUBNETS: [&str; 10] = [
     "10.1.2.0/29",

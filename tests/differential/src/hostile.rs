@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Choices;
+use testkit::Choices;
 
 /// `config` in JSON, with a fault or two.
 pub(crate) fn spoiled(choices: &mut Choices, config: &Value) -> String {

@@ -13,7 +13,6 @@
 
 mod allowed;
 mod campaign;
-mod choices;
 mod config;
 mod hostile;
 mod outcome;
@@ -22,7 +21,6 @@ mod steps;
 
 pub use allowed::{ALLOWED, LEFT_OUT, Rule};
 pub use campaign::{Campaign, Totals};
-pub use choices::Choices;
 pub use outcome::{Outcome, Seen};
 pub use side::{Plugins, Side};
 pub use steps::{Step, attachments, ipam};

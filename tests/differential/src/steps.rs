@@ -1,9 +1,9 @@
 //! Sequences of commands.
 
 use serde_json::{Value, json};
+use testkit::Choices;
 
 use crate::{
-    Choices,
     config::{link, network, wishes},
     hostile::{spoiled, variable},
 };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use testkit::{Lab, cgroup};
+use testkit::{Lab, cgroup, program};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     image::{IMAGE, archive},
     run,
     sandbox::Sandbox,
-    settings::{GO_PLUGINS, program},
+    settings::GO_PLUGINS,
     tokio, wait,
 };
 

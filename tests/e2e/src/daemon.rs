@@ -7,9 +7,9 @@ use std::{
 };
 
 use serde_json::json;
-use testkit::Lab;
+use testkit::{Lab, program};
 
-use crate::{forward::forward, kubeconfig::Access, settings::program, wait};
+use crate::{forward::forward, kubeconfig::Access, wait};
 
 /// A `multus-daemon`, or none.
 pub(crate) struct Daemon {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testkit::Lab;
+use testkit::{Lab, program};
 
 use crate::{
     cluster::{Cluster, Pod},
@@ -21,7 +21,7 @@ use crate::{
     cri::PodSandboxMetadata,
     daemon::Daemon,
     sandbox::Sandbox,
-    settings::{GO_PLUGINS, program, settings},
+    settings::{GO_PLUGINS, settings},
     tokio, within,
 };
 

@@ -20,12 +20,9 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use testkit::{Lab, Netns, cgroup};
+use testkit::{Lab, Netns, cgroup, program};
 
-use crate::{
-    image::{IMAGE, archive},
-    settings::program,
-};
+use crate::image::{IMAGE, archive};
 
 /// Where libcni and host-local keep what they know, for podman as for everybody.
 const CNI: &str = "/var/lib/cni";

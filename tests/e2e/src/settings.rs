@@ -1,10 +1,8 @@
 //! What the tests are told, and what they need.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use std::{env, path::Path, sync::OnceLock};
+
+use testkit::are_current;
 
 use crate::kubeconfig::Access;
 
@@ -62,31 +60,10 @@ pub(crate) fn settings() -> &'static Settings {
     SETTINGS.get().unwrap()
 }
 
-/// A program of the workspace: cargo puts it two directories above a test.
-pub(crate) fn program(name: &str) -> PathBuf {
-    env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name)
-}
-
 /// Each is a program and its package.
 fn are_installed(programs: &[(&str, &str)]) -> Result<(), String> {
     let missing = programs.iter().find(|(program, _)| !Path::new(program).is_file());
     missing.map_or(Ok(()), |(program, package)| {
         Err(format!("no {program}: install the package {package} to test with a container runtime"))
     })
-}
-
-/// Cargo does not build the programs of other packages for a test, and leaves what an earlier build made of them.
-fn are_current(programs: &[&str]) -> Result<(), String> {
-    programs.iter().try_for_each(|name| is_current(&program(name)))
-}
-
-fn is_current(program: &Path) -> Result<(), String> {
-    let remedy = "run `make e2e`, or `cargo build --workspace --bins` before";
-    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-    let built = modified(program).map_err(|error| format!("{}: {error}; {remedy}", program.display()))?;
-    let listed = program.with_extension("d");
-    let sources = fs::read_to_string(&listed).map_err(|error| format!("{}: {error}; {remedy}", listed.display()))?;
-    let sources = sources.split_once(':').map_or("", |(_, sources)| sources);
-    let newer = sources.split_whitespace().find(|source| modified(Path::new(source)).is_ok_and(|time| time > built));
-    newer.map_or(Ok(()), |source| Err(format!("{source} is newer than {}; {remedy}", program.display())))
 }

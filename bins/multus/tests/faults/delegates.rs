@@ -105,7 +105,7 @@ pub(crate) fn hangs(lab: &Lab) {
         let running = lab.host.within(|| odd.node.call(command).start());
         let mut process = String::new();
         File::open(&pipe).unwrap().read_to_string(&mut process).unwrap();
-        running.kill();
+        let _killed = running.kill();
         kill(Pid::from_raw(process.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
         odd.does("DEL", "exit 0");
         odd.node.is_gone_after_del(command);
