@@ -29,6 +29,8 @@ use testkit_kubernetes::ApiServer;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_multus-daemon");
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Of the daemon's log, when a test has failed.
+const LAST_LINES: usize = 1000;
 
 pub(crate) struct Node<'a> {
     pub(crate) lab: &'a Lab,
@@ -103,6 +105,12 @@ impl<'a> Node<'a> {
 
     /// A pod with a sandbox of the same name.
     pub(crate) fn pod(&self, name: &str, networks: &str) -> Netns {
+        self.announce(name, networks);
+        self.lab.container(name)
+    }
+
+    /// A pod that has no sandbox yet.
+    pub(crate) fn announce(&self, name: &str, networks: &str) {
         self.api.put(json!({
             "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "node1"},
             "metadata": {
@@ -110,7 +118,6 @@ impl<'a> Node<'a> {
                 "annotations": {"k8s.v1.cni.cncf.io/networks": networks},
             },
         }));
-        self.lab.container(name)
     }
 
     /// Starts the daemon, and returns when it is ready.
@@ -296,7 +303,9 @@ impl Drop for Node<'_> {
         // It wakes its listener by a connection, which only arrives from there.
         self.lab.host.within(|| self.api.stop());
         if thread::panicking() {
-            eprintln!("{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
         }
     }
 }
