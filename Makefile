@@ -45,17 +45,19 @@ diff:
 	cargo build --quiet -p macvlan-plugin -p host-local-plugin
 	DIFFERENTIAL_FULL=1 CI=true cargo test -p differential -- --nocapture
 
-# Hostile input, every program of fuzz/ for so many seconds. It builds for minutes, and needs cargo-fuzz. `make test` tries
-# what is in fuzz/corpus.
+# Hostile input, every program of fuzz/ for so many seconds, as many at once as there are processors. `make test` tries what is
+# in fuzz/corpus; cargo-fuzz takes the same directory.
 FUZZ_SECONDS ?= 15
+FUZZ_COVERAGE := level=4 inline-8bit-counters pc-table trace-compares
 fuzz:
-	cargo fuzz --version
-	RUSTC_BOOTSTRAP=1 cargo fuzz build -s none
-	for target in $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))); do \
-	    mkdir -p target/fuzz/$$target && \
-	    RUSTC_BOOTSTRAP=1 cargo fuzz run -s none $$target target/fuzz/$$target fuzz/corpus/$$target -- \
-	        -dict=fuzz/keys.dict -max_len=4096 -timeout=25 -max_total_time=$(FUZZ_SECONDS) || exit; \
-	done
+	RUSTFLAGS="--cfg fuzzing -Cdebug-assertions -Cpasses=sancov-module \
+	    $(FUZZ_COVERAGE:%=-Cllvm-args=-sanitizer-coverage-%)" \
+	    cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --target $(TARGET)
+	@printf '%s\n' $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))) | xargs -P "$$(nproc)" -I {} sh -c ' \
+	    found=target/fuzz/found/{} && mkdir -p $$found && \
+	    target/fuzz/$(TARGET)/release/{} $$found fuzz/corpus/{} -artifact_prefix=target/fuzz/{}- \
+	        -dict=fuzz/keys.dict -max_len=4096 -timeout=25 -max_total_time=$(FUZZ_SECONDS) >target/fuzz/{}.log 2>&1 && \
+	    echo "{}: $$(tail -n 1 target/fuzz/{}.log)" || { cat target/fuzz/{}.log; exit 255; }'
 
 lint:
 	cargo fmt --all --check
