@@ -261,13 +261,17 @@ fn versions(stdout: &[u8]) -> Result<Vec<String>, String> {
 /// What a plugin said before it failed: an error object on standard output, or else words on standard error.
 fn failure(output: &Output) -> Error {
     if !output.stdout.is_empty() {
-        return match error_object(&output.stdout) {
-            Ok(object) => Error::Plugin { object, source: None },
-            Err(error) => Error::Execution(format!(
-                "netplugin failed but error parsing its diagnostic message {}: {error}",
-                quoted(&output.stdout)
-            )),
-        };
+        match error_object(&output.stdout) {
+            // No error but a result, say, of a plugin that was killed before it could end.
+            Ok(ErrorObject { code: 0, msg, .. }) if msg.is_empty() => {}
+            Ok(object) => return Error::Plugin { object, source: None },
+            Err(error) => {
+                return Error::Execution(format!(
+                    "netplugin failed but error parsing its diagnostic message {}: {error}",
+                    quoted(&output.stdout)
+                ));
+            }
+        }
     }
     if output.stderr.is_empty() {
         return silent_failure(&output.status.to_string());
