@@ -204,15 +204,15 @@ fn take(
     set: &RangeSet,
     address: IpAddr,
 ) -> Result<Taken, Error> {
-    let taken = || Error::RequestedTaken { address, set: set.to_string() };
-    let range = set.containing(address).ok_or_else(taken)?;
+    let taken = |owner| Error::RequestedTaken { address, set: set.to_string(), owner };
+    let range = set.containing(address).ok_or_else(|| taken(None))?;
     if address == range.gateway() {
         return Err(Error::RequestedGateway(address));
     }
-    let allocation = allocation(address, range).ok_or_else(taken)?;
+    let allocation = allocation(address, range).ok_or_else(|| taken(None))?;
     let mut is_new = reservations.reserve(address, request.owner, request.stage)?;
     if !is_new {
-        let holder = reservations.find(address)?.ok_or_else(taken)?;
+        let holder = reservations.find(address)?.ok_or_else(|| taken(None))?;
         match reservations.standing(address)? {
             standing if standing.is_superseded() && holder.owner.is(request.owner) => {
                 reservations.adopt(address, request.stage)?;
@@ -221,11 +221,11 @@ fn take(
                 reservations.release(&holder)?;
                 is_new = reservations.reserve(address, request.owner, request.stage)?;
                 if !is_new {
-                    return Err(taken());
+                    return Err(taken(None));
                 }
             }
             Standing::Finished | Standing::Unfinished | Standing::OtherMachine | Standing::Unrecorded => {
-                return Err(taken());
+                return Err(taken(Some(holder.owner)));
             }
         }
     }

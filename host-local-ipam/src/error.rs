@@ -4,7 +4,7 @@ use std::{io, net::IpAddr, path::PathBuf};
 
 use multus_cni::{ErrorCode, FieldError, os_error_text, shortened};
 
-use crate::{RangeError, StoreError};
+use crate::{Owner, RangeError, StoreError};
 
 /// A failure of the host-local plugin.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +75,14 @@ pub enum Error {
     #[error("requested ip {0} is subnet's gateway")]
     RequestedGateway(IpAddr),
     /// The requested address is reserved.
-    #[error("requested IP address {address} is not available in range set {set}")]
+    #[error("requested IP address {address} is not available in range set {set}{}", holder(.owner.as_ref()))]
     RequestedTaken {
         /// The address.
         address: IpAddr,
         /// The range set.
         set: String,
+        /// Who has it; absent where that is not recorded.
+        owner: Option<Owner>,
     },
     /// No range set, or none that had not served another request, contains these addresses.
     #[error("failed to allocate all requested IPs: {}", listed(.0))]
@@ -148,6 +150,15 @@ impl From<Error> for multus_cni::Error {
         }
         Self::from_plugin(error.code(), error)
     }
+}
+
+/// What is in the file is not known to be a container's ID.
+fn holder(owner: Option<&Owner>) -> String {
+    let Some(Owner { container_id, ifname }) = owner else {
+        return String::new();
+    };
+    let ifname = ifname.as_ref().map(|ifname| format!(", interface {}", shortened(ifname).escape_debug()));
+    format!(": reserved for container {}{}", shortened(container_id).escape_debug(), ifname.unwrap_or_default())
 }
 
 fn place(path: &str) -> String {

@@ -264,7 +264,7 @@ fn a_wanted_address_that_cannot_be_given_changes_nothing() {
             &[&["192.168.1.0/29"][..]][..],
             &["192.168.1.5"][..],
             "failed to allocate for range 0: requested IP address 192.168.1.5 is not available in range set \
-             192.168.1.1-192.168.1.6",
+             192.168.1.1-192.168.1.6: reserved for container other, interface eth0",
         ),
         (
             &[&["192.168.1.0/29"]],
@@ -295,7 +295,7 @@ fn a_wanted_address_that_cannot_be_given_changes_nothing() {
             &[&["10.1.3.0/24"], &["192.168.1.0/29"]],
             &["192.168.1.5", "10.1.3.9"],
             "failed to allocate for range 1: requested IP address 192.168.1.5 is not available in range set \
-             192.168.1.1-192.168.1.6",
+             192.168.1.1-192.168.1.6: reserved for container other, interface eth0",
         ),
     ] {
         on_both_stores(|reservations| {

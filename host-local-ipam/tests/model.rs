@@ -182,8 +182,11 @@ impl Model {
             if slot.is_gateway {
                 return Err(format!("requested ip {address} is subnet's gateway"));
             }
-            if !self.is_free(slot) {
-                return Err(format!("requested IP address {address} is not available in range set {name}"));
+            if let Some(AttachmentId { container_id, ifname }) = self.owners.get(&address.to_string()) {
+                return Err(format!(
+                    "requested IP address {address} is not available in range set {name}: reserved for container \
+                     {container_id}, interface {ifname}"
+                ));
             }
             return Ok(address);
         }

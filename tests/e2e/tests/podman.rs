@@ -75,8 +75,13 @@ fn an_address_and_a_mac_are_kept_for_whoever_asked_first(lab: &Lab) {
     podman.does("restart --time 0 first");
     has_both();
 
+    let id = podman.inspect("first")["Id"].as_str().unwrap().to_owned();
+    let taken = format!(
+        "requested IP address 10.9.0.77 is not available in range set 10.9.0.1-10.9.0.254: reserved for container {id}, \
+         interface eth0"
+    );
     for (options, problem) in [
-        ("--ip 10.9.0.77", "requested IP address 10.9.0.77 is not available in range set 10.9.0.1-10.9.0.254"),
+        ("--ip 10.9.0.77", taken.as_str()),
         ("--ip 10.9.0.1", "requested ip 10.9.0.1 is subnet's gateway"),
         (
             "--ip 10.9.0.78 --mac-address 02:00:00:00:00:77",
