@@ -106,7 +106,7 @@ fn each_refuses_the_duplicates_of_the_other(plugins: &Plugins) {
                      10.1.2.1-10.1.2.254";
         for program in [first, second] {
             let told = host.call(program, "ADD", &config).container("c2").run().error().1;
-            let who = if program == &plugins.rust { ": reserved for container c1, interface eth0" } else { "" };
+            let who = if program == plugins.rust { ": reserved for container c1, interface eth0" } else { "" };
             assert_eq!(told, format!("{taken}{who}"));
         }
         assert_eq!(host.contents(), expected);

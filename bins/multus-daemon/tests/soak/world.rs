@@ -175,8 +175,8 @@ impl<'a> World<'a> {
         text
     }
 
-    /// Of everything at least once, or the run says nothing.
-    pub(crate) fn has_done_everything(&self) {
+    /// Of everything at least once, or the run says nothing. A plugin is not always caught in a short run.
+    pub(crate) fn has_done_everything(&self, is_short: bool) {
         let done = self.done.lock().unwrap();
         for runtime in [Runtime::Multus, Runtime::Macvlan, Runtime::HostLocal] {
             for operation in [Operation::Add, Operation::Check, Operation::Del, Operation::Lose, Operation::Gc] {
@@ -185,7 +185,7 @@ impl<'a> World<'a> {
             }
         }
         assert!(done.values().map(|done| done.killed).sum::<usize>() > 0);
-        assert!(self.plugins_killed.load(Ordering::SeqCst) > 0);
+        assert!(is_short || self.plugins_killed.load(Ordering::SeqCst) > 0);
     }
 }
 
