@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         ("without_net_admin_no_link_is_made", capabilities::without_net_admin_no_link_is_made),
         ("without_sys_chroot_no_plugin_is_executed", capabilities::without_sys_chroot_no_plugin_is_executed),
         ("without_net_raw_no_plugin_announces", capabilities::without_net_raw_no_plugin_announces),
+        ("names_that_are_none_are_refused_by_every_program", rights::names_that_are_none_are_refused_by_every_program),
         (
             "each_program_needs_its_capabilities_and_no_others",
             rights::each_program_needs_its_capabilities_and_no_others,

@@ -55,6 +55,42 @@ pub(crate) fn each_program_needs_its_capabilities_and_no_others(lab: &Lab) {
     }
 }
 
+/// The programs that a runtime calls, with what it could call things.
+pub(crate) fn names_that_are_none_are_refused_by_every_program(lab: &Lab) {
+    let sandbox = lab.container("c1");
+    let config = |name: &str| {
+        json!({
+            "cniVersion": "1.1.0", "name": name, "type": "x", "cniDir": lab.path("multus"), "master": "ens32",
+            "daemonSocketDir": lab.path("run"), "delegates": [{"name": "n", "type": "passthru"}],
+            "ipam": {"type": "host-local", "dataDir": lab.data_dir(), "subnet": "10.1.2.0/24"},
+        })
+    };
+    for program in ["macvlan", "host-local", "multus", "multus-shim", "passthru"] {
+        for command in ["ADD", "DEL"] {
+            let call = || Call::new(sibling(program), command, sandbox.path()).config(&config("net"));
+            let refused = |call: Call, code: u64| {
+                let (found, message, details) = call.run_in(&lab.host).error();
+                assert_eq!(found, code, "{program} {command}: {message}");
+                format!("{message} {details}")
+            };
+            for id in ["../x", "a/b", "..", ".x", "-x", "a\nb"] {
+                assert!(refused(call().container(id), 4).contains(id), "{program} {command} {id:?}");
+            }
+            for ifname in ["../x", "a/b", "..", ".", "a\nb", "0123456789abcdef"] {
+                let said = refused(call().env("CNI_IFNAME", ifname), 4);
+                assert!(said.contains("interface name"), "{program} {command} {ifname:?}: {said}");
+            }
+            for name in ["../x", "a/b", "..", ".x", "-x", "a\nb", "a\0b"] {
+                let said = refused(call().config(&config(name)), 7);
+                assert!(said.contains("network name"), "{program} {command} {name:?}: {said}");
+            }
+        }
+    }
+    let left = |name: &str| lab.path(name).exists();
+    assert!(!left("multus") && !left("networks") && !left("run") && !left("x"), "nothing was begun");
+    assert_eq!(sandbox.links(), ["lo"]);
+}
+
 struct Bench<'a> {
     lab: &'a Lab,
 }
