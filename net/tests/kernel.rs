@@ -200,7 +200,7 @@ fn only_namespaces_are_opened(lab: &Lab) {
     }
     // A namespace of another kind.
     let error = Namespace::open(Path::new("/proc/self/ns/uts")).unwrap().connect(TIMEOUT).unwrap_err();
-    assert_eq!(error.to_string(), "setns /proc/self/ns/uts: invalid argument");
+    assert_eq!(error.to_string(), "setns /proc/self/ns/uts: invalid argument; it is a namespace of another kind");
 }
 
 fn the_same_namespace_is_known_by_any_path(lab: &Lab) {
