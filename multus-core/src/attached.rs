@@ -1,9 +1,9 @@
 //! What an ADD has made so far.
 
-use multus_cni::{AttachmentId, Error, Pending, Provisional};
+use multus_cni::{AttachmentId, ContainerId, Error, Pending, Provisional};
 use tracing::warn;
 
-use crate::{DeviceInfoFiles, turn::Turn};
+use crate::{Delegate, DeviceInfoFiles, Scratch, turn::Turn};
 
 /// The attachments of a sandbox, made in this order. Unless kept, they are taken back, the last one first, also while
 /// unwinding.
@@ -11,12 +11,26 @@ pub(crate) struct Attached {
     networks: Vec<Pending>,
     device_info: DeviceInfoFiles,
     device_info_of: Vec<(String, AttachmentId)>,
+    before: Option<Before>,
     _turn: Turn,
+}
+
+/// What was remembered of a sandbox before its ADD.
+pub(crate) struct Before {
+    pub(crate) scratch: Scratch,
+    pub(crate) container: ContainerId,
+    pub(crate) delegates: Vec<Delegate>,
 }
 
 impl Attached {
     pub(crate) fn new(device_info: DeviceInfoFiles, turn: Turn) -> Self {
-        Self { networks: Vec::new(), device_info, device_info_of: Vec::new(), _turn: turn }
+        Self { networks: Vec::new(), device_info, device_info_of: Vec::new(), before: None, _turn: turn }
+    }
+
+    /// That this is to be remembered again once everything is taken back: the runtime will call DEL, for nothing, and not for
+    /// a plugin that has just failed to be found.
+    pub(crate) fn note_before(&mut self, before: Before) {
+        self.before = Some(before);
     }
 
     pub(crate) fn note(&mut self, network: Pending) {
@@ -38,6 +52,11 @@ impl Attached {
                 warn!(%error, "a device-info file is left");
             }
         }
+        // What remains is DEL's.
+        let before = self.before.take().filter(|_| failures.is_empty());
+        if let Some(Before { scratch, container, delegates }) = before {
+            failures.extend(scratch.save(&container, &delegates).map_err(Error::from).err());
+        }
         Error::all(failures)
     }
 }
@@ -45,6 +64,7 @@ impl Attached {
 impl Provisional for Attached {
     fn keep(mut self: Box<Self>) {
         self.device_info_of.clear();
+        self.before = None;
         for network in self.networks.drain(..) {
             network.keep();
         }

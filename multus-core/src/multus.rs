@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use crate::{
     Checkpoint, Cluster, Config, Delegate, DeviceInfoFiles, Error, Event, NetworkStatus, Observer, Planner, Pod,
     PodArgs, PodResources, Sandbox, Scratch, Step,
-    attached::Attached,
+    attached::{Attached, Before},
     observer::{Unobserved, timed, timed_network},
     route_steering,
     turn::{self, Turn},
@@ -172,11 +172,12 @@ impl Call<'_> {
         self.scratch.save(&attachment.container_id, &delegates)?;
 
         let mut attached = Attached::new(self.multus.device_info.clone(), turn);
+        let (scratch, container) = (self.scratch.clone(), attachment.container_id.clone());
+        attached.note_before(Before { scratch, container, delegates: before });
         match self.attach_all(&mut attached, &delegates, &requests, pod.as_ref()) {
             Ok(success) => Ok(Pending::new(success, attached)),
             Err(cause) => Err(match attached.take_back() {
-                // The runtime will call DEL: for nothing, and not for a plugin that has just failed to be found.
-                Ok(()) => self.scratch.save(&attachment.container_id, &before).err().unwrap_or(cause),
+                Ok(()) => cause,
                 Err(remains) => Error::NotUndone { cause: Box::new(cause), remains },
             }),
         }

@@ -23,6 +23,14 @@ pub(crate) fn replies(lab: &Lab) {
     });
 }
 
+pub(crate) fn nobody_listens(lab: &Lab) {
+    let node = Node::new(lab);
+    let reply = node.call("ADD").run_with_full_stdout(&lab.host);
+    assert!(reply.status == Some(1) && reply.stderr.contains("Error writing error JSON to stdout: "), "{reply:?}");
+    node.is_empty("a full disk");
+    node.is_gone_after_del("a full disk");
+}
+
 pub(crate) fn deaths(lab: &Lab) {
     let node = Node::new(lab);
     for command in ["ADD", "DEL"] {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
                 calls::errors_beside_an_executed_plugin,
             ),
             ("any_odd_reply_of_the_kernels_leaves_nothing_of_three_networks", calls::replies),
+            ("a_result_that_nobody_gets_leaves_nothing_of_three_networks", calls::nobody_listens),
             ("a_death_at_any_system_call_leaves_what_del_takes", calls::deaths),
             ("an_add_whose_plugin_does_anything_leaves_nothing", delegates::adds),
             ("a_del_whose_plugin_does_anything_is_told_and_can_be_repeated", delegates::dels),
