@@ -22,7 +22,7 @@ use crate::node::Node;
 type Behaviour<'a> = (&'a str, &'a str);
 
 /// Some 5 MB.
-const MEGABYTES: &str = "head -c 5000000 /dev/zero | tr '\\0' x";
+const MEGABYTES: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
 
 pub(crate) fn adds(lab: &Lab) {
     let result = r#"echo '{"cniVersion":"1.0.0"}'"#;
