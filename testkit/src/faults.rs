@@ -119,6 +119,8 @@ fn errors_of(call: &SystemCall) -> &'static [Errno] {
     let has = |text: &str| call.text.contains(text);
     match call.name.as_str() {
         "openat" if has("O_CREAT") || has("O_TMPFILE") => &[EINTR, ENOSPC, EIO, EACCES, EROFS, EMFILE, ENFILE, ENOMEM],
+        // So the C library opens directories, and does not try again; nor is there a signal with a handler.
+        "openat" if has("O_NONBLOCK|O_CLOEXEC|O_DIRECTORY") => &[EIO, EACCES, EMFILE, ENFILE, ENOMEM],
         "openat" => &[EINTR, EIO, EACCES, EMFILE, ENFILE, ENOMEM],
         "read" if has("<pipe:") => &[EINTR],
         "read" | "pread64" => &[EINTR, EIO],
