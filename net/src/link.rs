@@ -226,7 +226,7 @@ impl Connection {
     /// Gives a link another name.
     ///
     /// # Errors
-    /// `EEXIST` when there is a link of that name, and others.
+    /// `EEXIST` when there is a link of that name, `EBUSY` when it is up, before Linux 6.2, and others.
     pub fn rename_link(&mut self, index: u32, name: &str) -> Result<(), Error> {
         let message = LinkUnspec::new_with_index(index).name(name.to_owned()).build();
         self.request("RTM_NEWLINK", RouteNetlinkMessage::NewLink(message), Action::Change, |_| {})

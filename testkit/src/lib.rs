@@ -17,6 +17,7 @@
 mod choices;
 mod contained;
 mod faults;
+mod kernel;
 mod killing;
 mod lab;
 mod machine;
@@ -34,6 +35,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 pub use choices::Choices;
 pub use contained::cgroup;
 pub use faults::{Fault, SystemCall, is_soak, sample};
+pub use kernel::linux;
 pub use killing::kill_at;
 pub use lab::Lab;
 pub use machine::Machine;
@@ -73,6 +75,21 @@ pub fn run_without_lab(cases: &[(&'static str, fn())], needed: Result<(), String
     run_trials(&Arguments::from_args(), cases.to_vec(), needed)
 }
 
+/// As [`run`], each case with the kind of link that it needs of the kernel, which nobody can install. Where the kernel has
+/// none such, the case is ignored, also with `CI=true`, unless the variable `KERNEL_HAS` names the kind.
+pub fn run_where_there_are(cases: &[(&'static str, Case)]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    if let Err(obstacle) = enter_private_namespaces() {
+        let cases: Vec<Case> = cases.iter().map(|(_, case)| *case).collect();
+        return run_prepared(&arguments, with_labs(&cases), Err(obstacle));
+    }
+    let trial = |(kind, (name, case)): &(&'static str, Case)| {
+        let case = *case;
+        trial(name, move || case(&Lab::new()), kernel::has_links(kind).err(), kernel::must_have(kind))
+    };
+    libtest_mimic::run(&arguments, cases.iter().map(trial).collect()).exit_code()
+}
+
 /// As [`run`], with all cases on the program's first thread, which stays its only one.
 pub fn run_on_one_thread(cases: &[Case]) -> ExitCode {
     run_with(&Arguments { test_threads: Some(1), ..Arguments::from_args() }, cases, Ok(()))
@@ -105,20 +122,21 @@ fn run_prepared<F: FnOnce() + Send + 'static>(
 ) -> ExitCode {
     let obstacle = prepared.err();
     let must_run = env::var("CI").is_ok_and(|value| value == "true");
-    if let Some(reason) = obstacle.as_ref().filter(|_| !must_run) {
-        eprintln!("ignored: {reason}");
+    let trials = cases.into_iter().map(|(name, case)| trial(name, case, obstacle.clone(), must_run));
+    libtest_mimic::run(arguments, trials.collect()).exit_code()
+}
+
+fn trial(name: &str, case: impl FnOnce() + Send + 'static, obstacle: Option<String>, must_run: bool) -> Trial {
+    let ignored = obstacle.is_some() && !must_run;
+    if let Some(reason) = obstacle.as_ref().filter(|_| ignored) {
+        eprintln!("ignored: {name}: {reason}");
     }
-    let trial = |(name, case): (&'static str, F)| {
-        let obstacle = obstacle.clone();
-        let ignored = obstacle.is_some() && !must_run;
-        let test = move || match obstacle {
-            Some(reason) => Err(Failed::from(reason)),
-            None => {
-                case();
-                Ok(())
-            }
-        };
-        Trial::test(name, test).with_ignored_flag(ignored)
+    let test = move || match obstacle {
+        Some(reason) => Err(Failed::from(reason)),
+        None => {
+            case();
+            Ok(())
+        }
     };
-    libtest_mimic::run(arguments, cases.into_iter().map(trial).collect()).exit_code()
+    Trial::test(name, test).with_ignored_flag(ignored)
 }
