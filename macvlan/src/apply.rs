@@ -204,7 +204,7 @@ impl Plan {
                 format!(" (mode passthru needs {parent:?} for itself, and there is another macvlan link on it)")
             }
             (Some("EINVAL"), _) => format!(
-                " (is there a passthru link on {parent:?}, is it no Ethernet device, or is the MTU too small for it?)"
+                " (is there a passthru link on {parent:?}, is it an ipvlan link or no Ethernet device, or is the MTU too small for it?)"
             ),
             _ => String::new(),
         };
