@@ -11,7 +11,7 @@ IMAGE := multus-daemon multus-shim multus passthru thin_entrypoint kubeconfig_ge
 IMAGE_ROOT := install_multus thin_entrypoint kubeconfig_generator cert-approver
 OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test e2e soak diff fuzz lint dist image bench instructions instructions-baseline
+.PHONY: demo test vm e2e soak diff fuzz lint dist image bench instructions instructions-baseline
 
 # Attach two sandboxes with the real program, in namespaces of their own.
 demo:
@@ -23,6 +23,11 @@ demo:
 test:
 	cargo build --quiet --workspace --bins
 	cargo test --workspace
+
+# The tests that the kernel matters to, on that of a suite of Debian's, in a virtual machine. See tests/vm/README.md.
+KERNEL ?= bookworm
+vm:
+	tests/vm/run $(KERNEL)
 
 # Through containerd, with a cluster behind it: the one of KUBECONFIG, or else a double; and through podman, without one. See
 # tests/e2e/README.md.
