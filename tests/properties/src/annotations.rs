@@ -27,10 +27,10 @@ fn check(network: &NetworkSelection) {
         assert!(!word.is_empty() && word.len() <= 253 && word.chars().all(is_plain), "{word:?}");
     }
     if !format!("{namespace}{name}").contains('.') {
-        let interface = request.ifname.as_ref().map(|ifname| format!("@{ifname}")).unwrap_or_default();
-        // An interface may be called by what separates networks.
-        if !interface.chars().any(|c| c == ',' || "[{\"".contains(c) || c.is_whitespace()) {
-            let again = parse_networks(&format!("{network}{interface}"), "").unwrap().remove(0);
+        let interface = request.ifname.as_ref().map(ToString::to_string).unwrap_or_default();
+        // An interface may be called by what the short form has a meaning for.
+        if !interface.chars().any(|c| ",@[{\"".contains(c) || c.is_whitespace()) {
+            let again = parse_networks(format!("{network}@{interface}").trim_end_matches('@'), "").unwrap().remove(0);
             assert_eq!((&again.namespace, &again.name, &again.request.ifname), (namespace, name, &request.ifname));
         }
     }
