@@ -129,8 +129,8 @@ fn deleted(name: &str, result: Result<(), NetError>) -> Result<(), Error> {
 impl Plan {
     /// Makes the link under its final name in the sandbox. It is down.
     pub(crate) fn create(&mut self) -> Result<CreatedLink, Error> {
+        let mut inside = self.take_inside()?;
         let ifname = self.attachment.ifname.as_str();
-        let mut inside = self.namespace.connect(TIMEOUT)?;
         match create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, ifname) {
             Ok(()) => return CreatedLink::find(inside, ifname, &self.parent),
             Err(error) if !error.already_exists() => return Err(self.not_created(&mut inside, ifname, error)),
@@ -161,7 +161,7 @@ impl Plan {
 
     /// Makes the link in place of the unfinished one with that index, whose ADD is known to have died.
     pub(crate) fn create_instead(&mut self, unfinished: u32) -> Result<CreatedLink, Error> {
-        let mut inside = self.namespace.connect(TIMEOUT)?;
+        let mut inside = self.take_inside()?;
         deleted(self.attachment.ifname.as_str(), inside.delete_link(unfinished))?;
         self.create()
     }

@@ -3,14 +3,10 @@
 use multus_cni::{Attachment, Invocation, IpConfig, Route, Success};
 use multus_net::{Address, Link, MacvlanMode, RouteEntry};
 
-use crate::{
-    Config, Error,
-    apply::hexadecimal_mask,
-    plan::{Plan, TIMEOUT},
-};
+use crate::{Config, Error, apply::hexadecimal_mask, plan::Plan};
 
 /// Compares link, addresses and routes in the sandbox with `prevResult` and the configuration.
-pub(crate) fn check(plan: Plan, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
+pub(crate) fn check(mut plan: Plan, attachment: &Attachment, invocation: &Invocation) -> Result<(), Error> {
     let previous = invocation.config.previous_result()?.ok_or(Error::NoPreviousResult)?;
     let (name, sandbox) = (attachment.ifname.as_str(), attachment.sandbox());
     let told = previous.interfaces.iter().rev().find(|told| told.name == name && told.sandbox == sandbox);
@@ -19,8 +15,8 @@ pub(crate) fn check(plan: Plan, attachment: &Attachment, invocation: &Invocation
             "sandbox in prevResult  doesn't match configured netns: {sandbox}; it has no interface {name:?} there"
         ))
     })?;
-    let Plan { config, parent, namespace, .. } = plan;
-    let mut inside = namespace.connect(TIMEOUT)?;
+    let mut inside = plan.take_inside()?;
+    let Plan { config, parent, .. } = plan;
     let link = inside.link_by_name(name)?;
     let link = link.ok_or_else(|| differs(format!("container Interface name in prevResult: {name} not found")))?;
     check_link(&link, &config, &parent, &told.mac)?;

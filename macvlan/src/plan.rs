@@ -6,7 +6,7 @@ use std::{
 };
 
 use multus_cni::{Attachment, Invocation};
-use multus_net::{Connection, Link, Namespace, RouteEntry, sysctl};
+use multus_net::{Connection, Error as NetError, Link, Namespace, RouteEntry, sysctl};
 
 use crate::{Config, Error};
 
@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) parent_side: Connection,
     /// The namespace the new link is to be born in.
     pub(crate) namespace: Namespace,
+    /// A connection to that.
+    inside: Option<Connection>,
     /// The host's settings: a container's own may be read-only.
     pub(crate) sysctls: PathBuf,
     /// The attachment to make.
@@ -32,16 +34,29 @@ impl Plan {
     pub(crate) fn new(attachment: &Attachment, invocation: &Invocation) -> Result<Self, Error> {
         let config = Config::parse(invocation)?;
         let namespace = sandbox(attachment, invocation)?;
-        let mut parent_side = match config.link_in_container {
-            true => namespace.connect(TIMEOUT)?,
-            false => Connection::open(TIMEOUT)?,
-        };
-        let parent = parent(&config, &mut parent_side)?;
+        let (inside, outside) = namespace.enter_while(
+            || Connection::open(TIMEOUT),
+            || -> Result<_, Error> {
+                let mut parent_side = match config.link_in_container {
+                    true => namespace.connect(TIMEOUT)?,
+                    false => Connection::open(TIMEOUT)?,
+                };
+                Ok((parent(&config, &mut parent_side)?, parent_side))
+            },
+        );
+        let (parent, parent_side) = outside?;
+        let inside = Some(inside?);
         if config.mtu < 0 || config.mtu > i64::from(parent.mtu) {
             return Err(Error::Mtu { mtu: config.mtu, master_mtu: parent.mtu });
         }
         let sysctls = invocation.on_host(Path::new(sysctl::DIRECTORY));
-        Ok(Self { config, parent, parent_side, namespace, sysctls, attachment: attachment.clone() })
+        let attachment = attachment.clone();
+        Ok(Self { config, parent, parent_side, namespace, inside, sysctls, attachment })
+    }
+
+    /// A connection to the sandbox, to be kept.
+    pub(crate) fn take_inside(&mut self) -> Result<Connection, NetError> {
+        self.inside.take().map_or_else(|| self.namespace.connect(TIMEOUT), Ok)
     }
 }
 

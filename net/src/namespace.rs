@@ -91,6 +91,20 @@ impl Namespace {
         T: Send,
         E: From<Error> + Send,
     {
+        self.enter_while(work, || ()).0
+    }
+
+    /// [`enter`](Self::enter)s the namespace for `work`, while the calling thread does not wait but works `outside`; in a
+    /// process of one thread it does so afterwards.
+    pub fn enter_while<T, U, E>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send,
+        outside: impl FnOnce() -> U,
+    ) -> (Result<T, E>, U)
+    where
+        T: Send,
+        E: From<Error> + Send,
+    {
         let inside = || {
             self.move_into()?;
             work()
@@ -104,12 +118,16 @@ impl Namespace {
                 // the host.
                 std::process::abort();
             }
-            return result.unwrap_or_else(panicked);
+            return (result.unwrap_or_else(panicked), outside());
         }
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, inside);
-            let thread = thread.map_err(|source| failed("start a thread in", &self.path, source))?;
-            thread.join().unwrap_or_else(panicked)
+            let done_outside = outside();
+            let done = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(panicked),
+                Err(source) => Err(failed("start a thread in", &self.path, source).into()),
+            };
+            (done, done_outside)
         })
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, process::Command, process::ExitCode, time::Duration};
+use std::{fs, path::Path, process::Command, process::ExitCode, time::Duration};
 
 use multus_net::{Connection, Error, Namespace, sysctl};
 use testkit::{Lab, run_on_one_thread};
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     run_on_one_thread(&[
         ("the_only_thread_goes_in_itself_and_comes_back", the_only_thread_goes_in_itself_and_comes_back),
         ("it_comes_back_from_a_failure_and_from_a_panic", it_comes_back_from_a_failure_and_from_a_panic),
+        ("what_is_to_be_done_meanwhile_is_done_at_home", what_is_to_be_done_meanwhile_is_done_at_home),
         ("with_company_a_thread_goes", with_company_a_thread_goes),
     ])
 }
@@ -47,13 +48,39 @@ fn it_comes_back_from_a_failure_and_from_a_panic(lab: &Lab) {
     assert_eq!(here(), home);
 }
 
+fn what_is_to_be_done_meanwhile_is_done_at_home(lab: &Lab) {
+    let sandbox = Namespace::open(lab.container("c1").path()).unwrap();
+    let home = here();
+    let (there, outside) = sandbox.enter_while(|| Ok::<_, Error>(here()), here);
+    assert_eq!(outside, home);
+    assert_ne!(there.unwrap(), home);
+    let nowhere = Namespace::open(Path::new("/proc/self/ns/uts")).unwrap();
+    let (there, outside) = nowhere.enter_while(|| Ok::<_, Error>(here()), here);
+    assert_eq!(outside, home);
+    there.unwrap_err();
+}
+
 fn with_company_a_thread_goes(lab: &Lab) {
     let sandbox = Namespace::open(lab.container("c1").path()).unwrap();
-    let thread = fs::read_link("/proc/thread-self").unwrap();
+    let (thread, home) = (fs::read_link("/proc/thread-self").unwrap(), here());
     let (leave, stay) = std::sync::mpsc::channel::<()>();
     let company = std::thread::spawn(move || stay.recv());
     let other = sandbox.enter(|| Ok::<_, Error>(fs::read_link("/proc/thread-self").unwrap()));
     assert_ne!(other.unwrap(), thread);
+    // Neither waits for the other.
+    let (tell, told) = std::sync::mpsc::channel();
+    let (answer, answered) = std::sync::mpsc::channel();
+    let there = move || {
+        tell.send(here()).unwrap();
+        Ok::<_, Error>(answered.recv_timeout(TIMEOUT).unwrap())
+    };
+    let (there, outside) = sandbox.enter_while(there, || {
+        let there = told.recv_timeout(TIMEOUT).unwrap();
+        answer.send(here()).unwrap();
+        there
+    });
+    assert_eq!(there.unwrap(), home);
+    assert_ne!(outside, home);
     drop(leave);
     company.join().unwrap().unwrap_err();
 }
