@@ -48,6 +48,8 @@ impl Config {
     /// The first key that is malformed, and malformed `CNI_ARGS`.
     pub fn parse(invocation: &Invocation) -> Result<Self, Error> {
         let view = invocation.config.view();
+        // It says who was called, which is known by now; the Go plugin refuses what is no string all the same.
+        view.string("type")?;
         let mode = mode(view.string("mode")?.unwrap_or_default())?;
         if let Some(capabilities) = view.object("capabilities")? {
             capabilities.items().filter(|item| !item.is_null()).try_for_each(|item| item.boolean().map(drop))?;

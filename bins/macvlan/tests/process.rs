@@ -162,6 +162,7 @@ fn bad_input_has_its_code_and_changes_nothing(lab: &Lab) {
         (add().stdin(with("name", json!("../x"))), 7, "invalid characters found in network name"),
         (add().stdin(with("cniVersion", json!("0.5.0"))), 1, "incompatible CNI versions"),
         (add().stdin(with("cniVersion", json!(1))), 6, "decoding version from network config: json: cannot unmarshal"),
+        (add().stdin(with("type", json!(4))), 999, "failed to load netconf: \"type\" must be a string, not 4"),
         (add().stdin(with("mode", json!("x"))), 999, "unknown macvlan mode: \"x\"; the modes are"),
         (add().stdin(with("mode", json!(4))), 999, "failed to load netconf: \"mode\" must be a string, not 4"),
         (add().stdin(with("master", json!("ens23"))), 999, "master \"ens23\" not found; interfaces here: ens32, lo"),
