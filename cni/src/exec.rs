@@ -1,12 +1,14 @@
 //! Plugins that are executables, and how to run them.
 
 mod change_root;
+mod conversation;
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Output, Stdio},
     thread,
@@ -14,6 +16,7 @@ use std::{
 };
 
 use change_root::change_root;
+use conversation::converse;
 use nix::libc;
 
 use crate::{
@@ -22,25 +25,32 @@ use crate::{
     os_error_text,
 };
 
-/// Results have a few kilobytes.
-const STDOUT_LIMIT: u64 = 4 << 20;
-const STDERR_LIMIT: u64 = 1 << 20;
+/// The kubelet gives a sandbox up after four minutes at the latest; nobody hears what comes later, and who comes next waits.
+const TIME_LIMIT: Duration = Duration::from_secs(240);
 /// Of what is quoted in a message, in bytes: it ends up in an event of the pod.
 const QUOTE_LIMIT: usize = 1000;
 
 /// A plugin in a file. It inherits the invocation's environment, with the `CNI_` variables of the call, and gets the
 /// configuration's bytes on standard input, unchanged. What it writes to standard error goes to this process's. Where the
-/// host's root is not this process's own, it is run in the host's (chroot(2), which takes `CAP_SYS_CHROOT`).
+/// host's root is not this process's own, it is run in the host's (chroot(2), which takes `CAP_SYS_CHROOT`). It leads a
+/// process group, all of which is killed when it takes longer than four minutes.
 #[derive(Clone, Debug)]
 pub struct ExecutedPlugin {
     file: PathBuf,
+    time_limit: Duration,
 }
 
 impl ExecutedPlugin {
     /// The plugin in the host's file `file`.
     #[must_use]
     pub fn new(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into() }
+        Self { file: file.into(), time_limit: TIME_LIMIT }
+    }
+
+    /// The same plugin with another limit to how long each of its calls may take.
+    #[must_use]
+    pub fn with_time_limit(self, time_limit: Duration) -> Self {
+        Self { time_limit, ..self }
     }
 
     /// The first regular file named `kind` in the invocation's path.
@@ -62,7 +72,7 @@ impl ExecutedPlugin {
         let mut obstacle = String::new();
         for file in directories.iter().map(|directory| directory.join(kind)) {
             match fs::metadata(invocation.on_host(&file)) {
-                Ok(found) if found.is_file() => return Ok(Self { file }),
+                Ok(found) if found.is_file() => return Ok(Self::new(file)),
                 Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                     obstacle = format!(": {}: {}", file.display(), os_error_text(&error));
                 }
@@ -91,7 +101,7 @@ impl ExecutedPlugin {
         stdin: &[u8],
     ) -> Result<Vec<u8>, Error> {
         let root = Some(invocation.root.as_path()).filter(|_| !invocation.is_on_host());
-        let output = execute(&self.file, root, environment, stdin).map_err(|error| {
+        let output = execute(&self.file, root, environment, stdin, self.time_limit).map_err(|error| {
             let file = self.file.display();
             let place = root.map(|root| format!(" in the root {}", root.display())).unwrap_or_default();
             let text = os_error_text(&error);
@@ -181,55 +191,12 @@ fn execute(
     root: Option<&Path>,
     environment: &BTreeMap<OsString, OsString>,
     stdin: &[u8],
+    time: Duration,
 ) -> io::Result<Output> {
     let mut command = std::process::Command::new(file);
     command.env_clear().envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     root.map_or(Ok(()), |root| change_root(&mut command, root))?;
-    let mut child = start(&mut command)?;
-    let input = child.stdin.take();
-    let (output, errors) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let write = move || {
-            if let Some(mut pipe) = input {
-                // A plugin that does not read all of its configuration is at liberty not to.
-                let _broken_pipe = pipe.write_all(stdin);
-            }
-        };
-        let listen = move || errors.map_or_else(Vec::new, beginning);
-        let started = thread::Builder::new()
-            .name("stdin".to_owned())
-            .spawn_scoped(scope, write)
-            .and_then(|_| thread::Builder::new().name("stderr".to_owned()).spawn_scoped(scope, listen));
-        let read = started.and_then(|stderr| Ok((output.map_or_else(|| Ok(Vec::new()), whole)?, stderr)));
-        let (stdout, stderr) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                let _ended_by_itself = child.kill();
-                let _reaped = child.wait();
-                return Err(error);
-            }
-        };
-        let stderr = stderr.join().unwrap_or_default();
-        Ok(Output { status: child.wait()?, stdout, stderr })
-    })
-}
-
-/// What a plugin prints is its result, and useless in part.
-fn whole(output: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    output.take(STDOUT_LIMIT + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > STDOUT_LIMIT) {
-        return Err(io::Error::other(format!("it wrote more than {STDOUT_LIMIT} bytes to standard output")));
-    }
-    Ok(bytes)
-}
-
-/// Of what a plugin says on the side the first part will do; it may go on talking.
-fn beginning(mut errors: impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let _broken_pipe = errors.by_ref().take(STDERR_LIMIT).read_to_end(&mut bytes);
-    let _broken_pipe = io::copy(&mut errors, &mut io::sink());
-    bytes
+    converse(start(command.process_group(0))?, stdin, time)
 }
 
 /// Starts the program. While somebody still writes the file, the kernel says "text file busy"; that passes.

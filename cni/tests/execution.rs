@@ -17,6 +17,13 @@ use multus_cni::{
     Attachment, Builtin, Environment, Error, ErrorCode, ErrorObject, ExecutedPlugin, Invocation, NetworkConfig,
     NetworkConfigList, Pending, Plugin, Registry, Success,
 };
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
 use tempfile::TempDir;
 
 const CONFIG: &str = r#"{ "cniVersion":"1.0.0", "name":"execution-test", "big":12345678901234567890123 }"#;
@@ -372,6 +379,33 @@ fn a_plugin_that_prints_without_end_is_ended() {
     let added = within_a_minute(move || plugin.plugin().add(&attachment(), &invocation(CONFIG)).map(drop));
     let error = added.unwrap_err().to_string();
     assert!(error.ends_with("it wrote more than 4194304 bytes to standard output"), "{error}");
+}
+
+#[test]
+fn a_plugin_that_hangs_is_ended_with_what_it_has_started_and_its_words_are_told() {
+    let plugin = Script::new("exec 3> \"$0.alive\"; echo waiting for the switch >&2; sleep 1000 & wait");
+    let alive = plugin.file.with_extension("alive");
+    mkfifo(&alive, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let executed = plugin.plugin().with_time_limit(Duration::from_secs(2));
+    let error = within_a_minute(move || {
+        // Ends when nobody can write to it any more.
+        let all_ended = thread::spawn(|| fs::read(alive));
+        let error = executed.status(&invocation(CONFIG)).unwrap_err();
+        all_ended.join().unwrap().unwrap();
+        error.to_string()
+    });
+    let words = r#": it did not end within 2s, and was killed; it said "waiting for the switch\n""#;
+    assert!(error.ends_with(words), "{error}");
+}
+
+#[test]
+fn a_plugin_that_ends_is_not_waited_for_because_of_what_it_leaves_behind() {
+    let plugin = Script::new(r#"sleep 1000 & echo $! > "$0.left"; echo '{"ips":[{"address":"10.1.2.3/24"}]}'"#);
+    let executed = plugin.plugin();
+    let added = within_a_minute(move || executed.add(&attachment(), &invocation(CONFIG)).map(Pending::keep));
+    assert_eq!(added.unwrap().ips[0].address.to_string(), "10.1.2.3/24");
+    // It is none of our business.
+    kill(Pid::from_raw(plugin.noted("left").trim().parse().unwrap()), Signal::SIGKILL).unwrap();
 }
 
 #[test]
