@@ -59,7 +59,7 @@ fuzz:
 	    $(FUZZ_COVERAGE:%=-Cllvm-args=-sanitizer-coverage-%)" \
 	    cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target-dir target/fuzz --target $(TARGET)
 	@printf '%s\n' $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))) | xargs -P "$$(nproc)" -I {} sh -c ' \
-	    found=target/fuzz/found/{} && mkdir -p $$found && \
+	    trap "" PIPE && found=target/fuzz/found/{} && mkdir -p $$found && \
 	    target/fuzz/$(TARGET)/release/{} $$found fuzz/corpus/{} -artifact_prefix=target/fuzz/{}- \
 	        -dict=fuzz/keys.dict -max_len=4096 -timeout=25 -max_total_time=$(FUZZ_SECONDS) >target/fuzz/{}.log 2>&1 && \
 	    echo "{}: $$(tail -n 1 target/fuzz/{}.log)" || { cat target/fuzz/{}.log; exit 255; }'

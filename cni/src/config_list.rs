@@ -70,7 +70,7 @@ impl NetworkConfigList {
 
         let name = list.string("name").map_err(field)?.ok_or_else(|| malformed("no name".to_owned()))?;
         let only_inlined = switch(&list, "loadOnlyInlinedPlugins")?;
-        let document = RawObject::parse(bytes)?;
+        let mut document = RawObject::parse(bytes)?;
         let raw: Vec<RawObject> = serde_json::from_str(document.value("plugins").map_or("[]", RawValue::get))
             .map_err(|_| malformed("\"plugins\" must be an array of objects".to_owned()))?;
         if raw.is_empty() && (only_inlined || list.item("plugins").is_some()) {
@@ -79,8 +79,14 @@ impl NetworkConfigList {
         let viewed = list.array("plugins").map_err(field)?;
         let read = |(item, raw): (crate::Item<'_>, RawObject)| ListedPlugin::read(&item.object().map_err(field)?, raw);
         let plugins = viewed.into_iter().zip(raw).map(read).collect::<Result<_, _>>()?;
+        let mut bytes = bytes.to_owned();
+        if list.item("type").is_some() {
+            // Whoever reads it again, to delete what it has made, would take it for the configuration of a single plugin.
+            document.set("type", "")?;
+            bytes = document.print();
+        }
         Ok(Self {
-            bytes: bytes.to_owned(),
+            bytes,
             name: name.parse()?,
             version: chosen_version(&list)?,
             disable_check: switch(&list, "disableCheck")?,
@@ -315,6 +321,18 @@ mod tests {
 
     fn refused(text: &str) -> String {
         NetworkConfigList::parse(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_list_that_has_a_type_is_a_list_when_it_is_read_again() {
+        for kind in [r#""macvlan""#, "5", r#""""#] {
+            let text =
+                format!(r#"{{"name":"n","Type":{kind},"plugins":[{{"type":"a","big":12345678901234567890123}}]}}"#);
+            let list = NetworkConfigList::parse(text.as_bytes()).unwrap();
+            let again = NetworkConfigList::parse_either(list.bytes()).unwrap();
+            assert!(!again.is_single());
+            assert_eq!(again.plugin(0, &[]).unwrap().bytes(), list.plugin(0, &[]).unwrap().bytes());
+        }
     }
 
     #[test]
