@@ -40,6 +40,7 @@ mod invocation;
 mod json;
 mod lock;
 mod mac;
+mod nesting;
 mod pending;
 mod plugin;
 mod program;

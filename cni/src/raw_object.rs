@@ -49,6 +49,13 @@ impl RawObject {
         values.find(|(_, value)| value.get() != "null").map(|(_, value)| value.as_ref())
     }
 
+    /// How many times `key` is there, in any letter case and with any value.
+    #[must_use]
+    pub fn spellings(&self, key: &str) -> usize {
+        let key = json::folded(key);
+        self.0.iter().filter(|(spelling, _)| json::folded(spelling) == key).count()
+    }
+
     /// The object at `key`, in any letter case; empty when absent.
     ///
     /// # Errors

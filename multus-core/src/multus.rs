@@ -91,6 +91,7 @@ impl Multus {
     }
 
     fn call_with<'a>(&'a self, config: Config, invocation: &'a Invocation) -> Result<Call<'a>, Error> {
+        invocation.environment.refuse_nested()?;
         let args = PodArgs::parse(&invocation.args)?;
         let cluster = (self.access)(&config).map_err(|error| error.of_pod(&args.pod))?;
         // What is in there says which plugins DEL runs, and with what.
@@ -99,7 +100,7 @@ impl Multus {
         }
         let mut chain = Chain::new(self.registry.clone(), ResultCache::new(&config.cni_dir));
         chain.path = [&config.bin_dir].into_iter().chain(&invocation.path).cloned().collect();
-        chain.environment = invocation.environment.clone();
+        chain.environment = invocation.environment.marked_as_nested();
         chain.root.clone_from(&invocation.root);
         let scratch = Scratch::new(&config.cni_dir);
         Ok(Call { multus: self, invocation, config, args, cluster, chain, scratch })
@@ -113,6 +114,10 @@ impl Plugin for Multus {
     }
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), multus_cni::Error> {
+        if invocation.environment.is_nested() {
+            // Its ADD was refused.
+            return Ok(());
+        }
         let call = self.call(invocation)?;
         Ok(call.detach(attachment).map_err(|error| call.of_pod(error))?)
     }

@@ -6,6 +6,7 @@ use multus_cni::{
     Dns, Document, Error as CniError, FieldError, Item, NetworkConfigList, NetworkName, Object, RawObject,
     configuration_files,
 };
+use serde_json::value::RawValue;
 
 use crate::{
     Error,
@@ -18,6 +19,7 @@ pub(crate) fn read(bytes: &[u8], label: &str) -> Result<NetworkConfigList, Error
     let document = Document::parse(bytes).map_err(|error| malformed(label, format_args!("must be JSON: {error}")))?;
     let root = document.root(label);
     let view = root.object().map_err(|_| malformed(label, "must be a JSON object"))?;
+    refuse_ambiguity(&RawObject::parse(bytes)?, &view)?;
     check_standard_keys(&view)?;
     match view.string("type")?.unwrap_or_default().is_empty() {
         true => check_plugins(&view)?,
@@ -55,7 +57,7 @@ pub(crate) fn find(directory: &Path, name: &str) -> Result<NetworkConfigList, Er
             false => NetworkConfigList::parse_single,
         };
         match parse(&bytes) {
-            Ok(list) if list.name().as_str() == name => return Ok(list),
+            Ok(list) if list.name().as_str() == name => return not_multus(list, &file),
             // Another network, or none that could be asked for.
             Ok(_) | Err(CniError::MissingNetworkName | CniError::InvalidNetworkName(_)) => {}
             Err(error) => return Err(error.within(file.display().to_string()).into()),
@@ -74,6 +76,10 @@ pub(crate) fn load(path: &Path) -> Result<NetworkConfigList, Error> {
             NetworkConfigList::from_file(&first.ok_or_else(|| Error::NoFiles(path.to_owned()))?)?
         }
     };
+    not_multus(list, path)
+}
+
+fn not_multus(list: NetworkConfigList, path: &Path) -> Result<NetworkConfigList, Error> {
     if let Some(kind) = list.types().find(|kind| MULTUS.contains(kind)) {
         let source = io::Error::other(format!("its type is {kind:?}, which would call itself without end"));
         return Err(Error::Io { attempt: "delegating to", path: path.to_owned(), source });
@@ -141,6 +147,32 @@ fn refuse_multus(plugin: &Object<'_>) -> Result<(), FieldError> {
     Ok(())
 }
 
+/// What is looked at here must be what a plugin sees, which may print a key's spellings in another order, or merge their
+/// objects as Go does.
+fn refuse_ambiguity(config: &RawObject, view: &Object<'_>) -> Result<(), FieldError> {
+    keys_are_there_once(config, view)?;
+    // What is no list of objects is refused for that.
+    let plugins = config.value("plugins").map_or("[]", RawValue::get);
+    let plugins: Vec<RawObject> = serde_json::from_str(plugins).unwrap_or_default();
+    let views = view.array("plugins").unwrap_or_default();
+    plugins.iter().zip(views).try_for_each(|(plugin, item)| keys_are_there_once(plugin, &item.object()?))
+}
+
+fn keys_are_there_once(object: &RawObject, view: &Object<'_>) -> Result<(), FieldError> {
+    let once = |object: &RawObject, view: &Object<'_>, key: &str| match object.spellings(key) {
+        0 | 1 => Ok(()),
+        _ => Err(FieldError::new(view.path_of(key), "is there twice: leave one, whatever the case of its letters")),
+    };
+    for key in ["name", "type", "ipam", "plugins"] {
+        once(object, view, key)?;
+    }
+    match (object.object("ipam"), view.object("ipam")) {
+        (Ok(ipam), Ok(Some(view))) => once(&ipam, &view, "type"),
+        // None, or what is refused for being no object.
+        _ => Ok(()),
+    }
+}
+
 const MULTUS: [&str; 2] = ["multus", "multus-shim"];
 
 #[cfg(test)]
@@ -160,7 +192,7 @@ mod tests {
         assert_eq!(named(r#"{"type":"mynet"}"#), ("net1".into(), r#"{"name":"net1","type":"mynet"}"#.into()));
         assert_eq!(named(r#"{"name":"", "type":"a"}"#).0, "net1");
         assert_eq!(named(r#"{"name":null,"type":"a"}"#).0, "net1");
-        let own = r#"{ "NAME":"own",  "type":"a", "type":"b" }"#;
+        let own = r#"{ "NAME":"own",  "type":"a", "x":1, "X":2 }"#;
         assert_eq!(named(own), ("own".into(), own.into()));
     }
 
@@ -207,6 +239,19 @@ mod tests {
         ] {
             let start = format!("\"{path}\" must not be \"multus");
             assert!(refused(config).starts_with(&start), "{}", refused(config));
+        }
+        for (config, path) in [
+            (r#"{"name":"n","type":"multus","Type":"a"}"#, "spec.config.type"),
+            (r#"{"name":"n","name":"n","type":"a"}"#, "spec.config.name"),
+            (r#"{"name":"n","type":"a","ipam":{"type":"multus"},"IPAM":null}"#, "spec.config.ipam"),
+            (r#"{"name":"n","type":"a","ipam":{"type":"multus","TYPE":"a"}}"#, "spec.config.ipam.type"),
+            (r#"{"name":"n","plugins":[{"type":"multus"}],"pluginſ":[{"type":"a"}]}"#, "spec.config.plugins"),
+            (
+                r#"{"name":"n","plugins":[{"type":"a"},{"type":"a","ipam":{},"ipam":{}}]}"#,
+                "spec.config.plugins[1].ipam",
+            ),
+        ] {
+            assert!(refused(config).starts_with(&format!("\"{path}\" is there twice")), "{}", refused(config));
         }
         let start = r#""spec.config.name" invalid characters found in network name: it must be letters, digits"#;
         assert!(refused(r#"{"name":"../x","type":"a"}"#).starts_with(start));

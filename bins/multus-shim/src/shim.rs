@@ -25,7 +25,8 @@ impl Shim {
         command: Command,
         attachment: Option<&Attachment>,
         invocation: &Invocation,
-    ) -> Result<(Daemon, Request), Error> {
+    ) -> Result<(Daemon, Request), CniError> {
+        invocation.environment.refuse_nested()?;
         let settings = Settings::parse(&invocation.config)?;
         settings.must_be_guarded()?;
         let attachment = attachment.map(|of| format!(" {} {}", of.container_id, of.ifname));
@@ -60,6 +61,10 @@ impl Plugin for Shim {
     }
 
     fn del(&self, attachment: &Attachment, invocation: &Invocation) -> Result<(), CniError> {
+        if invocation.environment.is_nested() {
+            // Its ADD was refused.
+            return Ok(());
+        }
         let (daemon, request) = self.open(Command::Del, Some(attachment), invocation)?;
         daemon.del(&request)?;
         Ok(())
