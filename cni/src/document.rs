@@ -18,6 +18,13 @@ impl Document {
         json::parse(bytes).map(Self)
     }
 
+    /// Whether a document has more than `most` values, objects and lists among them. Each may take hundreds of bytes once it is
+    /// read, and two in the document: whoever does not trust its author asks before.
+    #[must_use]
+    pub fn has_more_than(most: usize, bytes: &[u8]) -> bool {
+        json::has_more_than(most, bytes)
+    }
+
     /// The document's value. `name` is what messages call it, as in `networks[1].mac`; it may be empty.
     #[must_use]
     pub fn root(&self, name: &str) -> Item<'_> {

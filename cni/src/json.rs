@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value, ser::PrettyFormatter};
 
@@ -210,6 +210,15 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
     }
 }
 
+/// Whether a document has more than `most` values, counted without keeping any. One that is malformed has none after the mistake.
+pub(crate) fn has_more_than(most: usize, bytes: &[u8]) -> bool {
+    let mut counter = Counter { left: most, is_exceeded: false };
+    let text = String::from_utf8_lossy(bytes);
+    // What is malformed is for whoever reads it to say.
+    let _counted = counter.deserialize(&mut serde_json::Deserializer::from_str(&text));
+    counter.is_exceeded
+}
+
 /// Writes a value as the Go tools print their results and errors: indented by four spaces, with `<`, `>` and `&` escaped.
 #[must_use]
 pub fn go_json(value: &impl Serialize) -> Vec<u8> {
@@ -334,6 +343,73 @@ impl<'de> Visitor<'de> for FoldedVisitor {
     }
 }
 
+struct Counter {
+    left: usize,
+    is_exceeded: bool,
+}
+
+impl Counter {
+    fn count<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        self.is_exceeded = self.left == 0;
+        self.left = self.left.saturating_sub(1);
+        if self.is_exceeded { Err(E::custom("too many values")) } else { Ok(()) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Counter {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Counter {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        self.count()
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        self.count()
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        self.count()
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        self.count()
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        self.count()
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        self.count()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        self.count()?;
+        while elements.next_element_seed(&mut *self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        self.count()?;
+        while entries.next_key::<IgnoredAny>()?.is_some() {
+            entries.next_value_seed(&mut *self)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,6 +471,16 @@ mod tests {
     fn many_equal_keys_cost_no_more_than_many_keys() {
         let text = format!("{{{}\"a\":1}}", "\"a\":1,\"A\":2,".repeat(200_000));
         assert_eq!(view(&text).as_object().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn values_are_counted_at_every_level_and_however_often_a_key_is_there() {
+        let ten = r#"[0,-1,1.5,null,true,"a\n",{"k":[],"k":2}]"#;
+        assert!(!has_more_than(10, ten.as_bytes()) && has_more_than(9, ten.as_bytes()));
+        assert!(has_more_than(0, b"5") && !has_more_than(1, b"5"));
+        // What is malformed is refused by whoever reads it.
+        assert!(!has_more_than(2, b"[1,x,3,4]") && has_more_than(2, b"[1,2,x"));
+        assert!(!has_more_than(1000, "[".repeat(1_000_000).as_bytes()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     Bandwidth, Error, InterfaceRequest, NetworkSelection, Pod, PortMapping,
     error::{malformed, quoted},
     hardware_address::is_hardware_address,
+    network_config::must_be_small,
 };
 
 /// Reads the annotation [`Pod::NETWORKS`]: a JSON list of objects, or `[namespace/]name[@interface]` separated by commas.
@@ -43,6 +44,9 @@ pub fn parse_default_network(text: &str, namespace: &str) -> Result<NetworkSelec
     }
 }
 
+/// More than anybody could attach before the kubelet gives up.
+const MOST_NETWORKS: usize = 1000;
+
 struct Annotation {
     key: &'static str,
     /// What paths in messages begin with: the key is long, and an event shows 150 characters.
@@ -54,6 +58,7 @@ impl Annotation {
         if text.contains(['[', '{', '"']) {
             return self.parse_json(text, namespace);
         }
+        self.must_be_few(text.split(',').count())?;
         let item = |(index, item): (usize, &str)| self.parse_item(index, item.trim(), namespace);
         text.split(',').enumerate().map(item).collect()
     }
@@ -100,17 +105,38 @@ impl Annotation {
                  such as [{{\"name\":\"net1\"}}]"
             ))
         };
-        let document = Document::parse(text.as_bytes()).map_err(no_list)?;
-        let root = document.root(self.label);
-        let elements = root.array().map_err(|_| no_list("it is no list".to_owned()))?;
-        // Once more, for the values that are passed on as written.
-        let raw: Vec<Box<RawValue>> = serde_json::from_str(text).map_err(|error| no_list(error.to_string()))?;
-        elements.iter().zip(raw).map(|(element, raw)| parse_element(element, &raw, namespace)).collect()
+        // As written first, which takes little memory, and is what is passed on.
+        let document: &RawValue = serde_json::from_str(text).map_err(|error| no_list(problem(&error)))?;
+        let elements: Vec<&RawValue> =
+            serde_json::from_str(document.get()).map_err(|_| no_list("it is no list".to_owned()))?;
+        self.must_be_few(elements.len())?;
+        let element = |(index, raw): (usize, &&RawValue)| {
+            let label = format!("{}[{index}]", self.label);
+            must_be_small(raw.get().as_bytes(), &label)?;
+            let document = Document::parse(raw.get().as_bytes()).map_err(no_list)?;
+            parse_element(&document.root(&label), raw, namespace)
+        };
+        elements.iter().enumerate().map(element).collect()
+    }
+
+    /// Before the first of them is read: an annotation has room for a hundred thousand.
+    fn must_be_few(&self, count: usize) -> Result<(), Error> {
+        match count > MOST_NETWORKS {
+            true => {
+                Err(malformed(self.label, format_args!("asks for {count} networks; a pod can have {MOST_NETWORKS}")))
+            }
+            false => Ok(()),
+        }
     }
 
     fn malformed(&self, problem: String) -> Error {
         Error::Annotation { annotation: self.key, problem }
     }
+}
+
+/// In the Go tools' words where those are known.
+fn problem(error: &serde_json::Error) -> String {
+    if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() }
 }
 
 fn parse_element(element: &Item<'_>, raw: &RawValue, namespace: &str) -> Result<NetworkSelection, Error> {

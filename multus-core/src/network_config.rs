@@ -16,6 +16,11 @@ use crate::{
 /// Reads a configuration, of one plugin when it has a `type` and else of a list. Messages call it `label`, and name the key
 /// with its place.
 pub(crate) fn read(bytes: &[u8], label: &str) -> Result<NetworkConfigList, Error> {
+    must_be_small(bytes, label)?;
+    read_small(bytes, label)
+}
+
+fn read_small(bytes: &[u8], label: &str) -> Result<NetworkConfigList, Error> {
     let document = Document::parse(bytes).map_err(|error| malformed(label, format_args!("must be JSON: {error}")))?;
     let root = document.root(label);
     let view = root.object().map_err(|_| malformed(label, "must be a JSON object"))?;
@@ -35,13 +40,25 @@ pub(crate) fn read(bytes: &[u8], label: &str) -> Result<NetworkConfigList, Error
 
 /// As [`read`], with `name` for a configuration that has none.
 pub(crate) fn read_named(text: &str, name: &str, label: &str) -> Result<NetworkConfigList, Error> {
+    must_be_small(text.as_bytes(), label)?;
     let mut object = match RawObject::parse(text.as_bytes()) {
         Ok(object) if object.value("name").is_none_or(|name| name.get() == "\"\"") => object,
         // As it is, or with an error that says where.
-        _ => return read(text.as_bytes(), label),
+        _ => return read_small(text.as_bytes(), label),
     };
     object.set("name", name)?;
-    read(&object.print(), label)
+    read_small(&object.print(), label)
+}
+
+/// More than a network has use for. Its author may write a value in two bytes that takes hundreds while it is looked at.
+const MOST_VALUES: usize = 4096;
+
+/// Refuses a document of so many values that they would take the memory of others.
+pub(crate) fn must_be_small(bytes: &[u8], label: &str) -> Result<(), Error> {
+    match Document::has_more_than(MOST_VALUES, bytes) {
+        true => Err(malformed(label, format_args!("has more than {MOST_VALUES} values, and no network needs so many"))),
+        false => Ok(()),
+    }
 }
 
 /// The configuration named `name` among the files of `directory`, in the order of their names.

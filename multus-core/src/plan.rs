@@ -10,8 +10,6 @@ use crate::{
     parse_default_network, parse_networks,
 };
 
-/// Of what a pod asks for, more than anybody could attach before the kubelet gives up.
-const MOST_NETWORKS: usize = 1000;
 /// Each is kept several times until its pod is attached, and an annotation has room for thousands of one.
 const LONGEST_CONFIGURATIONS: usize = 4 << 20;
 
@@ -171,18 +169,11 @@ impl Resolution<'_> {
     fn networks(&mut self, cluster: &dyn Cluster, pod: &Pod) -> Result<(), Error> {
         let text = pod.networks.as_deref().unwrap_or_default();
         let selections = parse_networks(text, &pod.reference.namespace)?;
-        if selections.len() > MOST_NETWORKS {
-            let problem = format!("asks for {} networks; a pod can have {MOST_NETWORKS}", selections.len());
-            return Err(malformed("networks", problem));
-        }
         let mut length = 0;
         for selection in selections {
             let delegate = self.selected(cluster, pod, selection)?;
             length += delegate.config.bytes().len();
-            if length > LONGEST_CONFIGURATIONS {
-                let problem = format!("asks for configurations of more than {LONGEST_CONFIGURATIONS} bytes together");
-                return Err(malformed("networks", problem));
-            }
+            must_fit(length)?;
             self.plan.delegates.push(delegate);
         }
         Ok(())
@@ -239,6 +230,8 @@ impl Resolution<'_> {
             })?;
         }
         if let Some(arguments) = &request.cni_args {
+            // Each plugin gets them.
+            must_fit(config.bytes().len().saturating_add(arguments.print().len().saturating_mul(config.len())))?;
             config = config.with_cni_args(arguments)?;
         }
         let device_id = allocated.or_else(|| request.device_id.clone());
@@ -273,4 +266,13 @@ impl Resolution<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the configurations that a pod asks for are of so many bytes that they would take the memory of others.
+fn must_fit(length: usize) -> Result<(), Error> {
+    if length > LONGEST_CONFIGURATIONS {
+        let problem = format!("asks for configurations of more than {LONGEST_CONFIGURATIONS} bytes together");
+        return Err(malformed("networks", problem));
+    }
+    Ok(())
 }

@@ -60,9 +60,42 @@ fn what_a_pod_may_ask_for_has_an_end() {
     };
     let refused = |problem: &str| Err(format!("Multus: [test/web-0/{UID}]: \"networks\" asks for {problem}"));
     assert_eq!(planned("a", 1000), Ok(1001));
+    assert_eq!(planned("a", 1001), refused("1001 networks; a pod can have 1000"));
     assert_eq!(planned("a", 100_000), refused("100000 networks; a pod can have 1000"));
     assert_eq!(planned("long", 3), Ok(4));
+    assert_eq!(planned("long", 4), refused("configurations of more than 4194304 bytes together"));
     assert_eq!(planned("long", 1000), refused("configurations of more than 4194304 bytes together"));
+}
+
+/// Two bytes of a document may take hundreds of the daemon's memory.
+#[test]
+fn what_a_network_and_a_wish_may_have_has_an_end() {
+    let padded = |values: usize| format!(r#"{{"type":"a","x":[{}0]}}"#, "0,".repeat(values - 4));
+    let plugins = |count: usize| format!(r#"{{"plugins":[{}]}}"#, vec![r#"{"type":"a"}"#; count].join(","));
+    let cluster = FakeCluster::default()
+        .with_network("test/full", &padded(4096))
+        .with_network("test/over", &padded(4097))
+        .with_network("test/plugins", &plugins(60));
+    let planned = |networks: &str| {
+        let plan = planned(INLINE, &cluster, &pod("test", networks));
+        plan.map(|plan| plan.delegates.len()).map_err(|error| error.to_string())
+    };
+    let refused = |problem: &str| Err(format!("Multus: [test/web-0/{UID}]: {problem}"));
+    let too_many = "has more than 4096 values, and no network needs so many";
+    assert_eq!(planned("full"), Ok(2));
+    assert_eq!(planned("over"), refused(&format!("network \"test/over\": \"spec.config\" {too_many}")));
+    let wish = |values: usize| format!(r#"[{{"name":"full"}},{{"name":"full","x":[{}0]}}]"#, "0,".repeat(values - 4));
+    assert_eq!(planned(&wish(4096)), Ok(3));
+    assert_eq!(planned(&wish(4097)), refused(&format!("\"networks[1]\" {too_many}")));
+    assert_eq!(
+        planned(&format!("[{}0]", "0,".repeat(1000))),
+        refused("\"networks\" asks for 1001 networks; a pod can have 1000")
+    );
+    // Each of the plugins gets a copy of the arguments.
+    let args = |length: usize| format!(r#"[{{"name":"plugins","cni-args":{{"a":"{}"}}}}]"#, "x".repeat(length));
+    assert_eq!(planned(&args(60_000)), Ok(2));
+    let together = "\"networks\" asks for configurations of more than 4194304 bytes together";
+    assert_eq!(planned(&args(70_000)), refused(&format!("network \"test/plugins\": {together}")));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::ExitCode,
+    thread,
 };
 
 use node::Node;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
                 "a_network_runs_no_program_of_its_authors_through_the_thin_program",
                 a_network_runs_no_program_of_its_authors_through_the_thin_program,
             ),
+            ("neither_pods_nor_networks_take_the_daemons_memory", neither_pods_nor_networks_take_the_daemons_memory),
         ],
         are_current(&["multus", "multus-shim"]),
     )
@@ -169,4 +171,45 @@ fn a_network_runs_no_program_of_its_authors_through_the_thin_program(lab: &Lab) 
         let reply = call.env("PATH", "/usr/bin:/bin").config(&config).run_in(&lab.host);
         if reply.status == Some(0) { String::new() } else { reply.error().1 }
     });
+}
+
+/// What has few bytes in the API, and hundreds of times as many where it is read carelessly, for eight pods at once.
+fn neither_pods_nor_networks_take_the_daemons_memory(lab: &Lab) {
+    let node = Node::new(lab);
+    let objects = format!(r#"[{}0]"#, r#"{"":0},"#.repeat(40_000));
+    let define = |name: &str, config: String| {
+        node.api.put(json!({
+            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": "test", "name": name}, "spec": {"config": config},
+        }));
+    };
+    define("objects", format!(r#"{{"cniVersion":"1.0.0","name":"n","type":"macvlan","x":{objects}}}"#));
+    let plugins = vec![r#"{"type":"passthru"}"#; 1000].join(",");
+    define("plugins", format!(r#"{{"cniVersion":"1.0.0","name":"n","plugins":[{plugins}]}}"#));
+    let args = "x".repeat(60_000);
+    let wishes = [
+        ("objects", "objects".to_owned(), "values"),
+        ("wish", format!(r#"[{{"name":"macvlan-conf","x":{objects}}}]"#), "values"),
+        ("args", format!(r#"[{{"name":"plugins","cni-args":{{"a":"{args}"}}}}]"#), "bytes together"),
+        ("names", "a,".repeat(120_000), "120001 networks"),
+        ("elements", format!("[{}0]", "0,".repeat(120_000)), "120001 networks"),
+    ];
+    let before = node.peak();
+    for (name, networks, said) in &wishes {
+        let pods: Vec<_> = (0..8).map(|number| node.pod(&format!("{name}-{number}"), networks)).collect();
+        thread::scope(|scope| {
+            for pod in &pods {
+                scope.spawn(|| {
+                    let error = node.add(pod).unwrap_err().to_string();
+                    assert!(error.contains(said) && error.len() < 1000, "{error}");
+                });
+            }
+        });
+    }
+    let grown = node.peak() - before;
+    assert!(grown < 64 << 10, "by {grown} KiB");
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
 }

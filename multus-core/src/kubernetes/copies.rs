@@ -56,8 +56,8 @@ impl<T: Weight> State<T> {
     }
 }
 
-/// Of one copy and of all, in bytes: whoever may make objects chooses how many there are and how long. A network mostly has
-/// less than one kilobyte.
+/// Of one copy and of all, in bytes: whoever may make objects chooses how many there are and how long. A network and what is
+/// kept of a pod mostly have less than one kilobyte.
 const HEAVIEST: usize = 64 << 10;
 const HEAVIEST_OF_ALL: usize = 16 << 20;
 

@@ -30,8 +30,14 @@ pub(super) trait Weight {
     }
 }
 
-/// A node has some hundreds.
-impl Weight for Pod {}
+/// A node has some hundreds that run, and whoever may create pods may bind any number to it.
+impl Weight for Pod {
+    fn weight(&self) -> usize {
+        let annotations = [&self.networks, &self.default_network];
+        let names = self.reference.namespace.len() + self.reference.name.len() + self.reference.uid.len();
+        names + annotations.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}
 
 impl Weight for NetworkAttachmentDefinition {
     fn weight(&self) -> usize {

@@ -142,8 +142,17 @@ impl<'a> Node<'a> {
 
     /// What the daemon has in memory besides what it maps from files, in KiB.
     pub(crate) fn memory(&self) -> u64 {
+        self.of_status("RssAnon:")
+    }
+
+    /// The most that the daemon ever had in memory, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        self.of_status("VmHWM:")
+    }
+
+    fn of_status(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
