@@ -375,6 +375,17 @@ fn a_big_configuration_and_a_big_output_neither_block_nor_fail() {
 
 #[test]
 fn a_plugin_that_prints_without_end_is_ended() {
+    let printed = |length: usize| {
+        let answer = r#"{"ips":[{"address":"10.1.2.3/24"}]}"#;
+        let rest = length - answer.len();
+        let plugin = Script::new(format!(
+            "[ $CNI_COMMAND = ADD ] || exit 0\nprintf '%s' '{answer}'; head -c {rest} /dev/zero | tr '\\0' ' '"
+        ));
+        within_a_minute(move || plugin.plugin().add(&attachment(), &invocation(CONFIG)).map(Pending::keep))
+    };
+    assert_eq!(printed(4 << 20).unwrap().ips[0].address.to_string(), "10.1.2.3/24");
+    let error = printed((4 << 20) + 1).unwrap_err().to_string();
+    assert!(error.ends_with("it wrote more than 4194304 bytes to standard output"), "{error}");
     let plugin = Script::new("[ $CNI_COMMAND = ADD ] || exit 0\nexec yes");
     let added = within_a_minute(move || plugin.plugin().add(&attachment(), &invocation(CONFIG)).map(drop));
     let error = added.unwrap_err().to_string();

@@ -333,6 +333,9 @@ fn standard_input_is_read_to_its_end() {
 
 #[test]
 fn standard_input_without_end_is_not_read_without_end() {
+    let padded = |length: usize| STDIN.to_owned() + &" ".repeat(length - STDIN.len());
+    assert_eq!(call(&Fake::default(), &environment("ADD"), &padded(16 << 20)).status, 0);
+    assert_eq!(call(&Fake::default(), &environment("ADD"), &padded((16 << 20) + 1)).object().code, 5);
     let plugin = Fake::default();
     let answer = answer(&plugin, os(&environment("ADD")), &mut io::repeat(b' '));
     assert_eq!((answer.object().code, plugin.called()), (5, Vec::new()));

@@ -66,6 +66,13 @@ mod tests {
         let file = directory.path().join("resolv.conf");
         fs::write(&file, b"# caf\xe9\nnameserver 192.0.2.1\n").unwrap();
         assert_eq!(read(&file).unwrap().nameservers, ["192.0.2.1"]);
+        // The first MiB.
+        let line = "nameserver 192.0.2.1\n";
+        let blank = |length: usize| " ".repeat(length - 1) + "\n";
+        fs::write(&file, blank((1 << 20) - line.len()) + line).unwrap();
+        assert_eq!(read(&file).unwrap().nameservers, ["192.0.2.1"]);
+        fs::write(&file, blank(1 << 20) + line).unwrap();
+        assert_eq!(read(&file).unwrap().nameservers, [""; 0]);
         for path in [directory.path(), Path::new("/dev/zero")] {
             assert_eq!(read(path).unwrap_err().to_string(), "it must be a regular file");
         }

@@ -88,6 +88,13 @@ fn fail(server: &Shared, stream: &mut Stream, request: &Request, fault: Fault) -
             stream.write_all(b"{\"kind\":")?;
             return Ok(After::NextRequest);
         }
+        Fault::Size(size) => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+            write!(stream, "{head} {size}\r\n\r\n")?;
+            let object = r#"{"metadata":{}}"#;
+            stream.write_all((object.to_owned() + &" ".repeat(size - object.len())).as_bytes())?;
+            return Ok(After::NextRequest);
+        }
         Fault::Status(code, retry_after) => {
             write(server, stream, &refusal(code, "", "injected failure"), retry_after)?;
             return Ok(After::NextRequest);

@@ -13,6 +13,8 @@ pub enum Fault {
     Disconnect,
     /// The answer is a success with a body that is not JSON.
     Garbage,
+    /// The answer is a success with a body of so many bytes: an object without content, and blanks.
+    Size(usize),
     /// The answer is not HTTP.
     NotHttp,
     /// Nothing comes at all. A watch seems to begin, and nothing comes then.

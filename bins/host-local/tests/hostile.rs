@@ -79,6 +79,24 @@ fn the_name_of_a_network_is_one_directory_below_the_data_directory() {
     assert!(!host.path("x").exists() && !host.path("../x").exists());
 }
 
+/// Linux passes 128 KiB of a variable, with its name and the zero at its end; a runtime cannot start a program with more.
+#[test]
+fn the_longest_arguments_that_there_are_get_an_address() {
+    let host = Host::new();
+    let args =
+        |length: usize| "IgnoreUnknown=1;X=".to_owned() + &"x".repeat(length - "CNI_ARGS=IgnoreUnknown=1;X=\0".len());
+    host.success("ADD", &host.config("storage"), &[("CNI_ARGS", OsStr::new(&args(128 << 10)))]);
+    let unknown = args(128 << 10).replace("IgnoreUnknown=1", "IgnoreUnknown=0");
+    let (code, message) = host.failure("ADD", &host.config("storage"), &[("CNI_ARGS", OsStr::new(&unknown))]);
+    assert!(code == 4 || code == 999, "{code}");
+    assert!(message.starts_with("ARGS: unknown args") && message.len() < 1000, "{message}");
+    host.success("DEL", &host.config("storage"), &[]);
+    assert_eq!(host.reserved(), [""; 0]);
+    let mut over = Command::new(PROGRAM);
+    let refused = over.env("CNI_ARGS", args((128 << 10) + 1)).output().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ArgumentListTooLong);
+}
+
 #[test]
 fn a_path_that_is_none_is_named() {
     let host = Host::new();
@@ -90,6 +108,9 @@ fn a_path_that_is_none_is_named() {
         ("dataDir", format!("/{}", "x".repeat(256)), "name too long"),
         ("dataDir", format!("/{}", "x/".repeat(1 << 19)), "must be a path of at most 4095 bytes without NUL"),
         ("resolvConf", format!("/{}", "x/".repeat(1 << 19)), "must be a path of at most 4095 bytes without NUL"),
+        // With a slash in front, the longest that is asked for, and one that is not.
+        ("resolvConf", format!("{:/<4093}zz", "/"), "no such file"),
+        ("resolvConf", format!("{:/<4094}zz", "/"), "must be a path of at most 4095 bytes without NUL"),
         ("resolvConf", "/a\0b".to_owned(), "must be a path of at most 4095 bytes without NUL"),
         ("resolvConf", pipe.to_str().unwrap().to_owned(), "it must be a regular file"),
         ("resolvConf", "/dev/zero".to_owned(), "it must be a regular file"),
@@ -101,7 +122,8 @@ fn a_path_that_is_none_is_named() {
         let (_, message) = host.failure("ADD", &config, &[]);
         let shown = path.split('\0').next().unwrap();
         assert!(message.contains(shown.get(..40).unwrap_or(shown)) && message.contains(problem), "{key}: {message}");
-        assert!(message.len() < 1000, "{}", message.len());
+        // What can be a path is told whole.
+        assert!(message.len() < 1000 || path.len() == 4095, "{}", message.len());
     }
     assert_eq!(host.reserved(), [""; 0]);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::Request;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -113,7 +113,11 @@ impl Client {
         let answer = self.connection().send(request.map(Body::from)).await;
         let (head, body) = answer.map_err(|error| Error::transport(&self.host, &error))?.into_parts();
         let body = Limited::new(body, MAX_BODY).collect().await;
-        let body = body.map_err(|error| Error::transport(&self.host, &*error))?.to_bytes();
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Error::TooLong { host: self.host.to_string(), limit: MAX_BODY },
+            false => Error::transport(&self.host, &*error),
+        });
+        let body = body?.to_bytes();
         match head.status.is_success() {
             true => Ok(body.into()),
             false => Err(Error::refused(&self.host, head.status, &head.headers, &body)),

@@ -68,6 +68,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An answer that is too long to be one.
+    #[error("API server {host} answered with more than {limit} bytes")]
+    TooLong {
+        /// Its address.
+        host: String,
+        /// How long an answer may be.
+        limit: usize,
+    },
     /// The pod of that name is another one by now.
     #[error("expected pod UID {expected:?} but got {found:?} from Kube API; that pod was replaced")]
     Replaced {
@@ -156,6 +164,7 @@ impl Error {
             | Self::Malformed { .. }
             | Self::Replaced { .. }
             | Self::Certificate { .. }
+            | Self::TooLong { .. }
             | Self::File { .. }
             | Self::Runtime(_) => None,
         }

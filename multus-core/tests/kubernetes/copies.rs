@@ -104,21 +104,21 @@ fn what_is_too_much_to_keep_is_asked_for_when_it_is_needed() {
     server.put(network("long", &config(65 << 10)));
     for number in 0..300 {
         server.put(network(&format!("network-{number}"), &config(60 << 10)));
-    }
-    let daemon = Daemon::start(&server);
-    let kept = daemon.cluster.copies().1.unwrap();
-    assert!((200..=279).contains(&kept), "16 MiB of them, not {kept}");
-    let is_found = |name: &str| daemon.cluster.network("web", name).unwrap().is_some();
-    assert!(is_found("long") && (0..300).all(|number| is_found(&format!("network-{number}"))));
-    assert_eq!(server.count("get", "network-attachment-definitions"), 301 + 1 - kept);
-    // Of pods too: anybody who may create some may bind them to this node.
-    for number in 0..300 {
+        // Anybody who may create some may bind them to this node.
         let networks = json!({ Pod::NETWORKS: "x".repeat(60 << 10) });
         server.put(pod(&format!("pod-{number}"), &format!("uid-{number}"), "node-1", &networks));
     }
-    eventually(|| daemon.cluster.pod(&web("pod-299", "uid-299")).unwrap().is_some());
+    let daemon = Daemon::start(&server);
     let kept = daemon.cluster.copies().0.unwrap();
-    assert!((200..=279).contains(&kept), "16 MiB of them, not {kept}");
+    assert!((200..=279).contains(&kept), "16 MiB of pods, not {kept}");
+    let kept = daemon.cluster.copies().1.unwrap();
+    assert!((200..=279).contains(&kept), "16 MiB of networks, not {kept}");
+    let is_found = |name: &str| daemon.cluster.network("web", name).unwrap().is_some();
+    let is_pod =
+        |number| daemon.cluster.pod(&web(&format!("pod-{number}"), &format!("uid-{number}"))).unwrap().is_some();
+    assert!((0..300).all(is_pod));
+    assert!(is_found("long") && (0..300).all(|number| is_found(&format!("network-{number}"))));
+    assert_eq!(server.count("get", "network-attachment-definitions"), 301 + 1 - kept);
     // Where others go there is room again; that of one that grows or shrinks is its own.
     for number in 0..300 {
         server.delete("network-attachment-definitions", "web", &format!("network-{number}"));

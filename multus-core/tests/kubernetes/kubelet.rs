@@ -132,6 +132,9 @@ fn an_answer_may_have_16_mib() {
     let node = Node::new();
     node.kubelet.fail_next(1, KubeletFault::Size((16 << 20) - 5));
     assert_eq!(node.client().devices(&nginx()).unwrap(), []);
+    node.kubelet.fail_next(1, KubeletFault::Size((16 << 20) - 4));
+    let error = node.client().devices(&nginx()).unwrap_err();
+    assert!(error.contains("16777216"), "{error}");
 }
 
 #[test]

@@ -75,6 +75,11 @@ fn main() -> ExitCode {
         ("the_hosts_namespace_is_no_sandbox", the_hosts_namespace_is_no_sandbox),
         ("names_and_paths_of_a_request_stay_in_their_places", names_and_paths_of_a_request_stay_in_their_places),
         ("hostile_requests_harm_nobody", hostile_requests_harm_nobody),
+        (
+            "requests_up_to_the_limits_are_served_and_no_longer_ones",
+            requests_up_to_the_limits_are_served_and_no_longer_ones,
+        ),
+        ("the_connection_beyond_the_last_waits_for_its_turn", the_connection_beyond_the_last_waits_for_its_turn),
         ("a_slow_client_is_cut_off", a_slow_client_is_cut_off),
         ("the_socket_is_its_owners", the_socket_is_its_owners),
         ("the_runtimes_configuration_is_kept_and_stays", the_runtimes_configuration_is_kept_and_stays),
@@ -879,6 +884,50 @@ fn names_and_paths_of_a_request_stay_in_their_places(lab: &Lab) {
 /// The names in the laboratory's directory.
 fn files(lab: &Lab) -> Vec<String> {
     fs::read_dir(lab.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn requests_up_to_the_limits_are_served_and_no_longer_ones(lab: &Lab) {
+    let node = Node::new(lab);
+    let request = node.request("STATUS", &node.pod("web-0", "")).to_string();
+    let padded = |length: usize| request.clone() + &" ".repeat(length - request.len());
+    let body = |length: usize| node.post("/cni", padded(length).as_bytes()).unwrap();
+    assert_eq!(body(4 << 20).status, 200);
+    let refused = body((4 << 20) + 1);
+    assert_eq!(refused.status, 400);
+    let text = String::from_utf8(refused.body).unwrap();
+    assert!(text.starts_with("cannot read the request, of at most 4194304 bytes: "), "{text}");
+    let head = |length: usize| {
+        let (before, after) = ("POST /readyz HTTP/1.1\r\nHost: dummy\r\nContent-Length: 0\r\nX: ", "\r\n\r\n");
+        node.raw(format!("{before}{}{after}", "x".repeat(length - before.len() - after.len())).as_bytes())
+    };
+    assert!(head(16 << 10).starts_with("HTTP/1.1 200 "));
+    let refused = head((16 << 10) + 1);
+    assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
+    assert!(
+        node.raw(b"POST /readyz HTTP/1.1\r\nHost: dummy\r\nContent-Length: 0\r\n\r\n").starts_with("HTTP/1.1 200 ")
+    );
+}
+
+fn the_connection_beyond_the_last_waits_for_its_turn(lab: &Lab) {
+    let node = Node::new(lab);
+    let connect = || UnixStream::connect(node.socket()).unwrap();
+    let mut held: Vec<UnixStream> = (0..511).map(|_| connect()).collect();
+    assert_eq!(node.probe("/readyz"), Some(200), "the last one");
+    held.push(connect());
+    let mut beyond = connect();
+    beyond.write_all(head("/readyz", 0).as_bytes()).unwrap();
+    beyond.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut byte = [0; 1];
+    let waits = beyond.read(&mut byte).unwrap_err();
+    assert_eq!(waits.kind(), std::io::ErrorKind::WouldBlock);
+    held.pop();
+    beyond.set_read_timeout(None).unwrap();
+    assert_eq!((beyond.read(&mut byte).unwrap(), byte), (1, *b"H"));
+    // Those that are left are cut off in the end, and harm no pod.
+    let sandbox = node.pod("web-0", "macvlan-conf");
+    node.add(&sandbox).unwrap();
+    node.del(&sandbox).unwrap();
+    node.is_empty(&[&sandbox]);
 }
 
 fn a_slow_client_is_cut_off(lab: &Lab) {
