@@ -1,6 +1,11 @@
 //! Making the link and configuring it: what changes the kernel.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    path::Path,
+    time::Duration,
+};
 
 use multus_cni::{Attachment, Cidr, MacAddress, Route, Success};
 use multus_net::{
@@ -15,11 +20,11 @@ use crate::{
 /// How long the kernel may look for duplicates, where it is waited for.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
-/// The group that a link is in until its attachment is kept: "mkng" in ASCII. One that is found in it is the work of an
-/// ADD that is under way, or has died.
-const UNFINISHED: u32 = 0x6d6b_6e67;
-/// The group of links that are about to go.
-const LEAVING: u32 = 0x6d6b_6e68;
+/// The upper half of the group that a link is in until its attachment is kept: "mk" in ASCII. The lower half is the ADD's
+/// own. A link that is found in such a group is the work of an ADD that is under way, or has died.
+const UNFINISHED: u32 = 0x6d6b_0000;
+/// The group of links that are about to go: "lvng" in ASCII.
+const LEAVING: u32 = 0x6c76_6e67;
 
 /// A link that this call has made, and that goes with it unless the attachment is kept.
 #[must_use = "dropping this deletes the link"]
@@ -31,12 +36,13 @@ pub(crate) struct CreatedLink {
 }
 
 impl CreatedLink {
-    /// The link that was just made under `name` on `parent`.
-    fn find(mut inside: Connection, name: &str, parent: &Link) -> Result<Self, Error> {
-        match inside.link_by_name(name).map(|found| found.filter(|link| is_ours(link, parent))) {
+    /// The link that was just made under `name` in `group`. Another ADD of the attachment, or whoever administers the
+    /// sandbox, may have put something else in its place already.
+    fn find(mut inside: Connection, name: &str, group: u32) -> Result<Self, Error> {
+        match inside.link_by_name(name).map(|found| found.filter(|link| link.group == group)) {
             Ok(Some(link)) => Ok(Self { inside, link, kept: false }),
-            Ok(None) => Err(Error::with(Error::Vanished(name.to_owned()), forget(&mut inside, name, parent))),
-            Err(error) => Err(Error::with(error.into(), forget(&mut inside, name, parent))),
+            Ok(None) => Err(Error::with(Error::Vanished(name.to_owned()), forget(&mut inside, name, group))),
+            Err(error) => Err(Error::with(error.into(), forget(&mut inside, name, group))),
         }
     }
 
@@ -79,19 +85,23 @@ impl Drop for CreatedLink {
     }
 }
 
-/// Whoever administers the sandbox may have put something else in its place already.
-fn is_ours(link: &Link, parent: &Link) -> bool {
-    link.macvlan.is_some() && link.parent == Some(parent.index)
-}
-
 /// Deletes the link that a request has made, should it have made one: the kernel can lack the memory to say so.
-fn forget(inside: &mut Connection, name: &str, parent: &Link) -> Result<(), Error> {
+fn forget(inside: &mut Connection, name: &str, group: u32) -> Result<(), Error> {
     match inside.link_by_name(name)? {
-        Some(link) if is_ours(&link, parent) && link.group == UNFINISHED => {
-            deleted(name, inside.delete_link(link.index))
-        }
+        Some(link) if link.group == group => deleted(name, inside.delete_link(link.index)),
         _ => Ok(()),
     }
+}
+
+/// A group for the link of one ADD.
+fn unfinished_group() -> u32 {
+    // The standard library's hashes begin with random numbers.
+    let random = RandomState::new().hash_one(UNFINISHED);
+    UNFINISHED | u32::try_from(random & 0xffff).unwrap_or_default()
+}
+
+fn is_unfinished(link: &Link) -> bool {
+    link.macvlan.is_some() && link.group & 0xffff_0000 == UNFINISHED
 }
 
 /// Deletes the link of an attachment in `namespace`, whatever it is, and one that a killed ADD may have left under its
@@ -129,34 +139,60 @@ fn deleted(name: &str, result: Result<(), NetError>) -> Result<(), Error> {
 impl Plan {
     /// Makes the link under its final name in the sandbox. It is down.
     pub(crate) fn create(&mut self) -> Result<CreatedLink, Error> {
-        let mut inside = self.take_inside()?;
-        let ifname = self.attachment.ifname.as_str();
-        match create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, ifname) {
-            Ok(()) => return CreatedLink::find(inside, ifname, &self.parent),
-            Err(error) if !error.already_exists() => return Err(self.not_created(&mut inside, ifname, error)),
-            Err(_) => {}
-        }
-        // Either the sandbox has that name, or Linux is older than 6.15 and has looked for it on the parent's side.
-        if let Some(link) = inside.link_by_name(ifname)? {
-            let ifname = ifname.to_owned();
-            let is_unfinished = link.macvlan.is_some() && link.group == UNFINISHED;
-            return Err(Error::NameTaken { ifname, unfinished: is_unfinished.then_some(link.index) });
+        let ifname = self.attachment.ifname.to_string();
+        if let Some(created) = self.create_as(&ifname)? {
+            return Ok(created);
         }
         let temporary = temporary_name(&self.attachment);
-        deleted(&temporary, inside.delete_link_by_name(&temporary))?;
-        create_named(&mut self.parent_side, &self.config, &self.parent, &self.namespace, &temporary)
-            .map_err(|error| self.not_created(&mut inside, &temporary, error))?;
-        let mut created = CreatedLink::find(inside, &temporary, &self.parent)?;
-        match created.inside.rename_link(created.link.index, ifname) {
+        // There may have been one, of another ADD that has renamed it since.
+        let taken = || Error::NameTaken { ifname: ifname.clone(), unfinished: None };
+        let mut created = self.create_as(&temporary)?.ok_or_else(taken)?;
+        match created.inside.rename_link(created.link.index, &ifname) {
             Ok(()) => {
-                ifname.clone_into(&mut created.link.name);
+                created.link.name = ifname;
                 Ok(created)
             }
-            Err(source) => {
-                let error = Error::Rename { ifname: ifname.to_owned(), source };
-                Err(Error::with(error, created.undo()))
+            Err(source) => Err(Error::with(Error::Rename { ifname, source }, created.undo())),
+        }
+    }
+
+    /// Makes the link under that name. Where the sandbox has no such name, and the kernel says that it is taken, Linux is
+    /// older than 6.15 and has looked for it on the parent's side: then there is none.
+    fn create_as(&mut self, name: &str) -> Result<Option<CreatedLink>, Error> {
+        let mut inside = self.take_inside()?;
+        let group = unfinished_group();
+        match self.request_link(name, group) {
+            Ok(()) => CreatedLink::find(inside, name, group).map(Some),
+            Err(error) if error.already_exists() => match inside.link_by_name(name)? {
+                Some(link) => {
+                    let unfinished = is_unfinished(&link).then_some(link.index);
+                    Err(Error::NameTaken { ifname: self.attachment.ifname.to_string(), unfinished })
+                }
+                None => Ok(None),
+            },
+            Err(error) => {
+                let made = if error.is_unanswered() { forget(&mut inside, name, group) } else { Ok(()) };
+                Err(Error::with(self.not_created(error), made))
             }
         }
+    }
+
+    fn request_link(&mut self, name: &str, group: u32) -> Result<(), NetError> {
+        let config = &self.config;
+        let spec = MacvlanSpec {
+            name,
+            parent: self.parent.index,
+            mtu: u32::try_from(config.mtu).ok().filter(|mtu| *mtu > 0),
+            mac: config.mac,
+            group,
+            mode: config.mode,
+            broadcast_queue_length: config.broadcast_queue_length,
+            broadcast_cutoff: config.broadcast_cutoff,
+            no_promiscuous: config.no_promiscuous,
+            no_destination: config.no_destination,
+            source_macs: &config.source_macs,
+        };
+        self.parent_side.create_macvlan(&spec, Some(&self.namespace))
     }
 
     /// Makes the link in place of the unfinished one with that index, whose ADD is known to have died.
@@ -194,8 +230,7 @@ impl Plan {
         success.routes.iter().try_for_each(|route| add_route(inside, link, route, &gateways))
     }
 
-    fn not_created(&self, inside: &mut Connection, name: &str, source: NetError) -> Error {
-        let forgotten = if source.is_unanswered() { forget(inside, name, &self.parent) } else { Ok(()) };
+    fn not_created(&self, source: NetError) -> Error {
         let parent = &self.parent.name;
         let hint = match (source.errno().map(errno), self.config.mode) {
             (Some("EPERM"), _) => " (making a link takes the capability NET_ADMIN)".to_owned(),
@@ -208,7 +243,7 @@ impl Plan {
             ),
             _ => String::new(),
         };
-        Error::with(Error::Create { source, hint }, forgotten)
+        Error::Create { source, hint }
     }
 
     fn not_up(&self, link: &Link, source: NetError) -> Error {
@@ -220,29 +255,6 @@ impl Plan {
         };
         Error::SetUp { ifname: link.name.clone(), source, hint }
     }
-}
-
-fn create_named(
-    parent_side: &mut Connection,
-    config: &crate::Config,
-    parent: &Link,
-    namespace: &Namespace,
-    name: &str,
-) -> Result<(), NetError> {
-    let spec = MacvlanSpec {
-        name,
-        parent: parent.index,
-        mtu: u32::try_from(config.mtu).ok().filter(|mtu| *mtu > 0),
-        mac: config.mac,
-        group: UNFINISHED,
-        mode: config.mode,
-        broadcast_queue_length: config.broadcast_queue_length,
-        broadcast_cutoff: config.broadcast_cutoff,
-        no_promiscuous: config.no_promiscuous,
-        no_destination: config.no_destination,
-        source_macs: &config.source_macs,
-    };
-    parent_side.create_macvlan(&spec, Some(namespace))
 }
 
 /// Has the kernel tell the neighbours, once the link is up, who has its IPv6 addresses now.

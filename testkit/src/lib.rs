@@ -44,7 +44,7 @@ pub use ping::ping;
 pub use plugin::{Call, Reply, go_plugins, strace};
 pub use programs::{are_current, program};
 pub use replies::Exchange;
-pub use running::{Held, Running};
+pub use running::{Held, Running, Stopped};
 
 /// A test: its name and what it does.
 pub type Case = (&'static str, fn(&Lab));

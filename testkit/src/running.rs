@@ -1,7 +1,7 @@
 //! Calls under way.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{PipeReader, Read, Write, pipe},
     os::fd::AsRawFd,
     process::Child,
@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Call, Reply};
+use crate::{Call, Lab, Reply, SystemCall, strace};
 
 /// A call that has been started.
 #[derive(Debug)]
@@ -61,6 +61,36 @@ fn sleeps_on(process: u32, file: &str) -> bool {
     let descriptor = text.split(' ').nth(1).and_then(|word| u32::from_str_radix(word.strip_prefix("0x")?, 16).ok());
     let open = descriptor.and_then(|number| fs::read_link(format!("/proc/{process}/fd/{number}")).ok());
     open.is_some_and(|path| path.to_string_lossy().ends_with(file))
+}
+
+/// A call that stands still behind one of its system calls.
+#[derive(Debug)]
+pub struct Stopped(Running);
+
+impl Stopped {
+    /// Starts `call` in the lab's host, and returns when it has done that system call and does not go on.
+    #[must_use]
+    pub fn start(call: &Call, behind: &SystemCall, lab: &Lab) -> Self {
+        let trace = lab.path("stopped");
+        // It may be there from another one.
+        File::create(&trace).unwrap();
+        let injection = format!("--inject={}:signal=SIGSTOP:when={}", behind.name, behind.which);
+        // The process that is started is the call's own; its tracer, in a session of its own, leaves no stopped group behind.
+        let words = [strace().unwrap(), "-DDD", "-qq", "-o", trace.to_str().unwrap(), &injection];
+        let mut running = lab.host.within(|| call.clone().through(&words).start());
+        while !fs::read_to_string(&trace).unwrap().contains("--- stopped by SIGSTOP ---") {
+            assert!(running.is_running(), "not at {}: {:?}", behind.text, running.reply());
+            thread::yield_now();
+        }
+        Self(running)
+    }
+
+    /// What it answers when it goes on.
+    #[must_use]
+    pub fn go_on(self) -> Reply {
+        kill(Pid::from_raw(self.0.0.id().try_into().unwrap()), Signal::SIGCONT).unwrap();
+        self.0.reply()
+    }
 }
 
 /// A call that has done everything but tell its result or its error, since its standard output is full.

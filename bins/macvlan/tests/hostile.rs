@@ -92,7 +92,7 @@ fn links_change_under_way_and_nothing_else_is_touched(lab: &Lab) {
             while !is_over.load(Ordering::Relaxed) {
                 for change in [
                     "link set eth0 down",
-                    "link set eth0 group 1835757160",
+                    "link set eth0 group 1819700839",
                     "link set eth0 alias $(reboot);`reboot`",
                     "address add 10.1.2.77/24 dev eth0",
                     "link set eth0 name mine",
