@@ -238,9 +238,12 @@ impl Plan {
             (Some("EINVAL"), MacvlanMode::Passthru) => {
                 format!(" (mode passthru needs {parent:?} for itself, and there is another macvlan link on it)")
             }
-            (Some("EINVAL"), _) => format!(
-                " (is there a passthru link on {parent:?}, is it an ipvlan link or no Ethernet device, or is the MTU too small for it?)"
-            ),
+            (Some("EINVAL"), _) => {
+                let flag = if self.config.no_destination { "the flag \"nodst\" takes Linux 5.13; " } else { "" };
+                format!(
+                    " ({flag}is there a passthru link on {parent:?}, is it an ipvlan link or no Ethernet device, or is the MTU too small for it?)"
+                )
+            }
             _ => String::new(),
         };
         Error::Create { source, hint }
