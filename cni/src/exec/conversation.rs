@@ -58,7 +58,7 @@ fn listen(child: &mut Child, input: &[u8], time: Duration) -> io::Result<(Vec<u8
             Err(errno) => return Err(errno.into()),
         };
         let has_ended = end.is_some() && awaited.first().is_some_and(|end| !end.revents().is_empty());
-        stdin.write();
+        stdin.write()?;
         stdout.read()?;
         stderr.read()?;
         if stdout.bytes.len() > STDOUT_LIMIT {
@@ -96,19 +96,21 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    fn write(&mut self) {
+    fn write(&mut self) -> io::Result<()> {
         while let Some(pipe) = &mut self.pipe {
             match pipe.write(self.rest) {
                 Ok(written) => self.rest = self.rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // A plugin that does not read all of its configuration is at liberty not to.
-                Err(_) => self.pipe = None,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => self.pipe = None,
+                Err(error) => return Err(error),
             }
             if self.rest.is_empty() {
                 self.pipe = None;
             }
         }
+        Ok(())
     }
 }
 
