@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and says where"
 )]
 
+#[allow(dead_code, reason = "other programs use the rest")]
 mod node;
 
 use std::{

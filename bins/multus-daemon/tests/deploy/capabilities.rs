@@ -1,7 +1,9 @@
 //! Capabilities: the daemon with those of the manifest, in a mount namespace as a container has it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     fs::Permissions,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
@@ -24,7 +26,12 @@ exec \"$@\"";
 const ANNOUNCER: &str = "announcer";
 
 pub(crate) fn four_capabilities_are_enough(lab: &Lab) {
-    let (node, sandbox) = start(lab, &granted());
+    attach_and_detach(lab, &[]);
+}
+
+/// With the manifest's capabilities, by a daemon that is started by `words` and its own.
+pub(crate) fn attach_and_detach<'a>(lab: &'a Lab, words: &[OsString]) -> (Node<'a>, Netns) {
+    let (node, sandbox) = start(lab, &granted(), words);
     node.add(&sandbox).unwrap();
     assert_eq!(sandbox.links(), ["eth0", "lo", "net1"]);
     // The host's /proc/sys, since the container's cannot be written.
@@ -33,6 +40,7 @@ pub(crate) fn four_capabilities_are_enough(lab: &Lab) {
     node.check(&sandbox).unwrap();
     node.del(&sandbox).unwrap();
     node.is_empty(&[&sandbox]);
+    (node, sandbox)
 }
 
 pub(crate) fn without_sys_admin_no_sandbox_is_entered(lab: &Lab) {
@@ -79,14 +87,14 @@ fn failure_without(lab: &Lab, capability: &str) -> String {
     let before = capabilities.len();
     capabilities.retain(|one| one != capability);
     assert_eq!(capabilities.len(), before - 1);
-    let (node, sandbox) = start(lab, &capabilities);
+    let (node, sandbox) = start(lab, &capabilities, &[]);
     let error = node.add(&sandbox).unwrap_err().to_string();
     assert_eq!(node.reserved(), [""; 0], "what a failed ADD had made is undone");
     error
 }
 
 /// Those that the manifest adds to none.
-fn granted() -> Vec<String> {
+pub(crate) fn granted() -> Vec<String> {
     let pod = daemon_set("deploy/thick", "").spec.unwrap().template.spec.unwrap();
     let context = pod.containers[0].security_context.clone().unwrap();
     assert_eq!((context.privileged, context.run_as_user, pod.host_pid), (None, Some(0), None));
@@ -96,7 +104,7 @@ fn granted() -> Vec<String> {
 }
 
 /// A daemon with these capabilities, and a pod that wants macvlan and an executed plugin that announces addresses.
-fn start<'a>(lab: &'a Lab, capabilities: &[String]) -> (Node<'a>, Netns) {
+fn start<'a>(lab: &'a Lab, capabilities: &[String], by: &[OsString]) -> (Node<'a>, Netns) {
     let root = lab.path("hostroot");
     fs::create_dir(&root).unwrap();
     let mut node = Node::without_daemon(lab, json!({"chrootDir": root}));
@@ -109,6 +117,7 @@ fn start<'a>(lab: &'a Lab, capabilities: &[String]) -> (Node<'a>, Netns) {
         ["unshare", "--mount", "sh", "-c", CONTAINER, root.to_str().unwrap(), "setpriv", "--bounding-set", &set];
     node.wrapper = words.iter().map(Into::into).collect();
     node.wrapper.extend(["--inh-caps=-all", "--"].map(Into::into));
+    node.wrapper.extend_from_slice(by);
     node.start();
     // All of these, and no other.
     let status = fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
