@@ -188,3 +188,24 @@ impl Default for Metrics {
         Self::new(Registry::default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_beyond_the_five_hundredth_are_one() {
+        let metrics = Metrics::default();
+        let observe = |number: usize| {
+            metrics.network(Command::Add, &format!("ns/n{number}"), true, Duration::from_millis(1));
+            let text = metrics.print(Load::default(), 0);
+            (text.contains(&format!("network=\"ns/n{number}\"")), text.contains("network=\"other\""))
+        };
+        for number in 1..500 {
+            metrics.network(Command::Add, &format!("ns/n{number}"), true, Duration::from_millis(1));
+        }
+        assert_eq!(observe(500), (true, false));
+        assert_eq!(observe(501), (false, true));
+        assert_eq!(observe(7), (true, true), "those that are known go on");
+    }
+}

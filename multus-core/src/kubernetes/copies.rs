@@ -233,3 +233,25 @@ fn key_of(object: &impl Object) -> String {
 fn key(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Pod, PodReference};
+
+    /// Anybody who may create pods may bind any number of them to a node.
+    #[test]
+    fn copies_of_pods_have_an_end() {
+        let mut state = State { is_current: true, objects: HashMap::new(), weight: 0 };
+        let pod =
+            |length| Pod { reference: PodReference::default(), networks: Some("x".repeat(length)), ..Pod::default() };
+        state.keep("long".to_owned(), pod(HEAVIEST + 1));
+        for number in 0..300 {
+            state.keep(number.to_string(), pod(HEAVIEST));
+        }
+        assert_eq!(state.objects.len(), HEAVIEST_OF_ALL / HEAVIEST);
+        state.forget_all();
+        state.keep("one".to_owned(), pod(HEAVIEST));
+        assert_eq!(state.objects.len(), 1);
+    }
+}

@@ -142,7 +142,6 @@ fn whatever_is_wrong_is_one_error_in_time_that_names_pod_network_resource_and_so
     let faults = [
         (KubeletFault::Message(vec![0xff; 64]), "decode"),
         (KubeletFault::Message(vec![0x0a, 0x04, 0x0a, 0x02, 0xff, 0xfe]), "UTF-8"),
-        (KubeletFault::Size(17 << 20), "16777216"),
         (KubeletFault::Truncated, "Internal"),
         (KubeletFault::NotHttp, "connection"),
         (KubeletFault::Status(12, "unknown service v1.PodResourcesLister"), "unknown service v1.PodResourcesLister"),

@@ -15,7 +15,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use testkit_kubernetes::{ApiServer, Fault};
 
-use crate::{LIMITS, NETWORKS, PATIENCE, STATUS, UID, access, network, pod, reporter, server, thin, web};
+use crate::{LIMITS, NETWORKS, STATUS, UID, access, network, pod, reporter, server, thin, web};
 
 #[test]
 fn a_pod_and_its_network_are_asked_for_once_each_and_without_the_pods_specification() {
@@ -239,27 +239,6 @@ fn deadlines_are_kept_whatever_the_server_does() {
         assert!(written.starts_with("set network-status of pod web/nginx-0: API server https://127"), "{written}");
         assert!(server.count("get", "pods") > 1, "{fault:?}");
     }
-}
-
-#[test]
-fn an_answer_may_have_64_mib() {
-    let server = server();
-    // However slow the machine.
-    let limits = Limits { attempt: PATIENCE, overall: 4 * PATIENCE, ..LIMITS };
-    let cluster = ApiCluster::new(&access(&server.kubeconfig()), limits, reporter("")).unwrap();
-    let ask = |size| {
-        server.fail_next(1, "get", "network-attachment-definitions", Fault::Size(size));
-        cluster.network("web", "macvlan-conf").map(|network| network.unwrap().config)
-    };
-    assert_eq!(ask(64 << 20).unwrap(), "");
-    let error = ask((64 << 20) + 1).unwrap_err().to_string();
-    assert!(
-        error.ends_with(&format!("API server https://{} answered with more than 67108864 bytes", server.address())),
-        "{error}"
-    );
-    // And the next one as ever.
-    assert_eq!(cluster.network("web", "macvlan-conf").unwrap().unwrap().config, r#"{"type":"macvlan"}"#);
-    assert_eq!(server.count("get", "network-attachment-definitions"), 3, "it is not asked for again");
 }
 
 #[test]
