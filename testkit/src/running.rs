@@ -6,6 +6,7 @@ use std::{
     os::fd::AsRawFd,
     process::Child,
     thread,
+    time::Duration,
 };
 
 use nix::{
@@ -15,6 +16,9 @@ use nix::{
 };
 
 use crate::{Call, Lab, Reply, SystemCall, strace};
+
+/// Between two looks at a call: it needs the processor itself.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// A call that has been started.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl Running {
             if sleeps_on(self.0.id(), file) {
                 return true;
             }
-            thread::yield_now();
+            thread::sleep(MOMENT);
         }
         false
     }
@@ -80,7 +84,7 @@ impl Stopped {
         let mut running = lab.host.within(|| call.clone().through(&words).start());
         while !fs::read_to_string(&trace).unwrap().contains("--- stopped by SIGSTOP ---") {
             assert!(running.is_running(), "not at {}: {:?}", behind.text, running.reply());
-            thread::yield_now();
+            thread::sleep(MOMENT);
         }
         Self(running)
     }
