@@ -2,13 +2,13 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use crate::invocation::stable_hash;
+use crate::{invocation::stable_hash, make_directory};
 
 /// In bytes, on every file system that Linux has.
 const LONGEST_NAME: usize = 255;
@@ -96,7 +96,7 @@ impl<'a> WholeFile<'a> {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         if let Some(mode) = self.directory_mode {
-            DirBuilder::new().recursive(true).mode(mode).create(directory)?;
+            make_directory(directory, mode)?;
         }
         let turn = if self.takes_turns { Some(File::open(directory)?) } else { None };
         // A killed process lets go.

@@ -2,15 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
     net::IpAddr,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use multus_cni::{AttachmentId, ByteLock, NetworkName, must_be_guarded, must_be_guarded_or_sticky};
+use multus_cni::{AttachmentId, ByteLock, NetworkName, make_directory, must_be_guarded, must_be_guarded_or_sticky};
 use nix::{errno::Errno, fcntl::OFlag, sys::stat::Mode};
 use rustix::fs::{XattrFlags, lsetxattr};
 
@@ -158,7 +158,7 @@ impl DiskStore {
     }
 
     fn make_directory(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+        make_directory(path, 0o755)?;
         if self.durable {
             for above in path.ancestors().skip(1).take(2) {
                 File::open(above)?.sync_all()?;
@@ -185,8 +185,8 @@ impl DiskStore {
     }
 
     fn make_ours(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o755).create(&self.data_dir)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(self.data_dir.join(OURS))
+        make_directory(&self.data_dir, 0o755)?;
+        make_directory(&self.data_dir.join(OURS), 0o700)
     }
 
     fn idle(&self) -> MutexGuard<'_, HashMap<NetworkName, Idle>> {

@@ -1,13 +1,11 @@
 //! Whose turn it is to work on a sandbox.
 
 use std::{
-    fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
-use multus_cni::{AttachmentId, ByteLock, ContainerId};
+use multus_cni::{AttachmentId, ByteLock, ContainerId, make_directory};
 
 use crate::Error;
 
@@ -19,7 +17,7 @@ pub(crate) fn wait(cni_dir: &Path, container: &ContainerId) -> Result<Turn, Erro
     let file = file(cni_dir);
     let turn = match ByteLock::acquire(&file, hash(container)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(cni_dir);
+            let made = make_directory(cni_dir, 0o700);
             made.and_then(|()| ByteLock::acquire(&file, hash(container)))
         }
         other => other,
