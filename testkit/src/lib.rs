@@ -16,7 +16,9 @@
 
 mod choices;
 mod contained;
+mod errors;
 mod faults;
+mod injection;
 mod kernel;
 mod killing;
 mod lab;
@@ -25,8 +27,12 @@ mod netns;
 mod ping;
 mod plugin;
 mod programs;
+mod registers;
 mod replies;
 mod running;
+mod subject;
+mod system_call;
+mod tracer;
 
 use std::{env, process::ExitCode};
 
@@ -34,7 +40,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use choices::Choices;
 pub use contained::cgroup;
-pub use faults::{Fault, SystemCall, is_soak, sample};
+pub use errors::LACKS;
+pub use faults::{Fault, is_soak, sample};
+pub use injection::inject;
 pub use kernel::linux;
 pub use killing::kill_at;
 pub use lab::Lab;
@@ -43,8 +51,11 @@ pub use netns::{Netns, enter_private_namespaces};
 pub use ping::ping;
 pub use plugin::{Call, Reply, go_plugins, strace};
 pub use programs::{are_current, program};
+pub use registers::system_calls_can_fail;
 pub use replies::Exchange;
 pub use running::{Held, Running, Stopped};
+pub use subject::{Networks, Subject, is_gone_after_del, outlives, survives, system_calls_after, system_calls_of};
+pub use system_call::SystemCall;
 
 /// A test: its name and what it does.
 pub type Case = (&'static str, fn(&Lab));

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -102,14 +102,43 @@ impl Call {
         self.start_into(stdout).reply()
     }
 
+    /// Starts it in the caller's namespace; it has still to get its configuration.
+    pub(crate) fn begin(&self) -> Begun<'_> {
+        Begun { child: self.spawn(Stdio::piped()), stdin: &self.stdin }
+    }
+
     pub(crate) fn start_into(&self, stdout: Stdio) -> Running {
+        Begun { child: self.spawn(stdout), stdin: &self.stdin }.go_on()
+    }
+
+    fn spawn(&self, stdout: Stdio) -> Child {
         let mut words = self.wrapper.iter().map(String::as_str).chain(self.program.to_str());
         let mut command = Command::new(words.next().unwrap());
         command.args(words).env_clear().envs(&self.environment);
-        let mut child = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// A program that has been started and waits for its configuration.
+pub(crate) struct Begun<'a> {
+    child: Child,
+    stdin: &'a [u8],
+}
+
+impl Begun<'_> {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it answers in the end.
+    pub(crate) fn reply(self) -> Reply {
+        self.go_on().reply()
+    }
+
+    fn go_on(mut self) -> Running {
         // A plugin that refuses its environment does not read.
-        let _closed = child.stdin.take().unwrap().write_all(&self.stdin);
-        Running(child)
+        let _closed = self.child.stdin.take().unwrap().write_all(self.stdin);
+        Running(self.child)
     }
 }
 

@@ -1,40 +1,38 @@
 //! What the kernel may answer on a netlink socket, instead of what it does.
 
-use std::io;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use nix::errno::Errno;
 
-use crate::{Fault, SystemCall, faults::reason};
+use crate::{
+    Call, Fault, Lab, Reply,
+    faults::{What, reason},
+    strace,
+};
 
 /// A request on a netlink socket, with the first datagram of the reply.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// Such as `RTM_NEWLINK`.
     pub request: String,
-    send: SystemCall,
-    receive: SystemCall,
+    send: Traced,
+    receive: Traced,
+}
+
+/// A system call of a program's first thread, as strace(1) tells of it.
+#[derive(Clone, Debug)]
+struct Traced {
+    /// Which of the thread's calls of that name it is, since the program's start; the first is 1.
+    which: usize,
+    text: String,
 }
 
 impl Exchange {
-    /// All of them, in order.
-    #[must_use]
-    pub fn all(calls: &[SystemCall]) -> Vec<Self> {
-        let (mut exchanges, mut asked) = (Vec::new(), None::<SystemCall>);
-        for call in calls {
-            match call.name.as_str() {
-                "sendto" => asked = Some(call.clone()),
-                "recvfrom" if call.text.contains("nlmsg_seq=") => {
-                    // Dumps have several.
-                    let Some(send) = asked.take() else { continue };
-                    assert_eq!(number(&send.text, "nlmsg_seq="), number(&call.text, "nlmsg_seq="));
-                    exchanges.push(Self { request: request(&send.text), send, receive: call.clone() });
-                }
-                _ => {}
-            }
-        }
-        exchanges
-    }
-
     /// What is asked for is not done, and refused.
     #[must_use]
     pub fn refused(&self, errno: Errno) -> Fault {
@@ -109,9 +107,11 @@ impl Exchange {
 
     fn fault(&self, what: &str, injections: Vec<String>) -> Fault {
         Fault {
-            injections,
+            what: What::Injections(injections),
             reason: "repl".to_owned(),
+            reason_of_remains: None,
             is_harmless: false,
+            is_final: false,
             words: format!("{what} to {}", self.request),
         }
     }
@@ -146,6 +146,57 @@ impl Exchange {
         bytes.extend([0; 16]);
         bytes
     }
+}
+
+impl Call {
+    /// Runs it in the lab's host, and returns also what it asks the kernel on netlink sockets, in order.
+    #[must_use]
+    pub fn exchanges(&self, lab: &Lab) -> (Reply, Vec<Exchange>) {
+        let (reply, trace) = self.through_strace(lab, &[]);
+        let (mut exchanges, mut asked) = (Vec::new(), None::<Traced>);
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for line in trace.lines() {
+            let Some((name, _)) = line.split_once('(').filter(|(name, _)| !name.contains(' ')) else { continue };
+            let which = counts.entry(name).or_default();
+            *which += 1;
+            let call = Traced { which: *which, text: line.to_owned() };
+            match name {
+                "sendto" => asked = Some(call),
+                "recvfrom" if call.text.contains("nlmsg_seq=") => {
+                    // Dumps have several.
+                    let Some(send) = asked.take() else { continue };
+                    assert_eq!(number(&send.text, "nlmsg_seq="), number(&call.text, "nlmsg_seq="));
+                    exchanges.push(Exchange { request: request(&send.text), send, receive: call });
+                }
+                _ => {}
+            }
+        }
+        (reply, exchanges)
+    }
+
+    /// Runs it in the lab's host, with these things happening to it, as strace(1) takes them.
+    pub(crate) fn run_with_injections(&self, injections: &[String], lab: &Lab) -> Reply {
+        let options: Vec<String> = injections.iter().map(|one| format!("--inject={one}")).collect();
+        let (reply, trace) = self.through_strace(lab, &options);
+        let injected = trace.lines().filter(|line| line.contains("INJECTED")).count();
+        assert_eq!(injected, injections.len(), "{injections:?} did not happen: {reply:?}\n{trace}");
+        reply
+    }
+
+    fn through_strace(&self, lab: &Lab, options: &[String]) -> (Reply, String) {
+        static TRACES: AtomicUsize = AtomicUsize::new(0);
+        let file = lab.path(&format!("trace-{}", TRACES.fetch_add(1, Ordering::Relaxed)));
+        let fixed = [strace().unwrap(), "-qq", "-y", "--const-print-style=verbose", "-o", file.to_str().unwrap()];
+        let words: Vec<&str> = fixed.into_iter().chain(options.iter().map(String::as_str)).collect();
+        let reply = self.clone().through(&words).run_in(&lab.host);
+        (reply, take(&file))
+    }
+}
+
+fn take(file: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
+    fs::remove_file(file).unwrap();
+    text
 }
 
 /// Its name (linux/rtnetlink.h): strace(1) does not know it on a socket of another namespace than its own.

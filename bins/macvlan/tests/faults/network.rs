@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use testkit::{Call, Exchange, Fault, Lab, Netns, SystemCall, go_plugins};
+use testkit::{Call, Exchange, Fault, Lab, Netns, Networks, Reply, Subject, SystemCall, go_plugins, is_gone_after_del};
 
 const MACVLAN: &str = env!("CARGO_BIN_EXE_macvlan");
 
@@ -38,89 +38,14 @@ impl<'a> Network<'a> {
         Self { name, lab, sandbox: lab.container("sandbox"), config, is_ipam_executed: false }
     }
 
-    /// What a whole command does, once what it is for is there.
-    pub(crate) fn system_calls(&self, command: &str) -> Vec<SystemCall> {
-        self.start_anew();
-        let previous = (command != "ADD").then(|| self.call("ADD").run_in(&self.lab.host).result());
-        let (reply, calls) = self.with_previous(command, previous.as_ref()).system_calls(self.lab);
-        reply.succeeded();
-        self.is_gone_after_del("nothing");
-        calls
-    }
-
+    /// What the command asks the kernel.
     pub(crate) fn exchanges(&self, command: &str) -> Vec<Exchange> {
-        Exchange::all(&self.system_calls(command))
-    }
-
-    /// Has that happen to the command, and sees to it that all is well.
-    pub(crate) fn survives(&self, command: &str, fault: &Fault) {
         self.start_anew();
-        match command {
-            "ADD" => self.add_survives(fault),
-            "DEL" => self.del_survives(fault),
-            _ => self.check_survives(fault),
-        }
-        self.is_gone_after_del(&format!("{} {command}: {fault}", self.name));
-    }
-
-    fn add_survives(&self, fault: &Fault) {
-        let reply = self.call("ADD").run_with(fault, self.lab);
-        let result = if fault.is_survived(&reply) {
-            reply.result()
-        } else {
-            self.is_gone(&format!("{fault}: {reply:?}"));
-            // It was that one time.
-            self.call("ADD").run_in(&self.lab.host).result()
-        };
-        self.is_attached(&result, fault);
-    }
-
-    fn del_survives(&self, fault: &Fault) {
-        let result = self.call("ADD").run_in(&self.lab.host).result();
-        let reply = self.call("DEL").run_with(fault, self.lab);
-        let is_gone = (self.sandbox.links(), self.lab.reserved("net")) == (vec!["lo".to_owned()], Vec::new());
-        if fault.is_survived(&reply) {
-            assert!(is_gone, "{fault}: {reply:?}: {:?} {:?}", self.sandbox.links(), self.lab.reserved("net"));
-        }
-        let is_whole = self.sandbox.links() == ["eth0", "lo"] && self.lab.reserved("net") == addresses(&result);
-        let check = self.with_previous("CHECK", Some(&result)).run_in(&self.lab.host);
-        assert_eq!(check.status == Some(0), is_whole, "{fault}: {reply:?}, then {check:?}");
-    }
-
-    fn check_survives(&self, fault: &Fault) {
-        let result = self.call("ADD").run_in(&self.lab.host).result();
-        let reply = self.with_previous("CHECK", Some(&result)).run_with(fault, self.lab);
-        let _whole = fault.is_survived(&reply);
-        self.is_attached(&result, fault);
-        self.sandbox.ip("route delete default");
-        let reply = self.with_previous("CHECK", Some(&result)).run_with(fault, self.lab);
-        assert_eq!(reply.status, Some(1), "{}: {fault}: a route is missing", self.name);
-    }
-
-    fn is_attached(&self, result: &Value, fault: &Fault) {
-        assert_eq!(self.sandbox.links(), ["eth0", "lo"], "{fault}");
-        assert_eq!(self.lab.reserved("net"), addresses(result), "{fault}");
-        let mut held: Vec<String> = self.sandbox.addresses("eth0").iter().map(|one| without_prefix(one)).collect();
-        held.sort();
-        assert_eq!(held, addresses(result), "{fault}");
-        self.with_previous("CHECK", Some(result)).run_in(&self.lab.host).succeeded();
-    }
-
-    fn is_gone_after_del(&self, after: &str) {
-        let reply = self.call("DEL").run_in(&self.lab.host);
-        assert_eq!(reply.status, Some(0), "{after}: {reply:?}");
-        self.is_gone(after);
-    }
-
-    fn is_gone(&self, after: &str) {
-        assert_eq!(self.sandbox.links(), ["lo"], "{after}");
-        assert_eq!(self.lab.reserved("net"), [""; 0], "{after}");
-        assert_eq!(self.lab.host.links(), ["ens32", "lo", "wire"], "{after}");
-    }
-
-    /// So that every command does the same each time.
-    fn start_anew(&self) {
-        let _absent = fs::remove_dir_all(self.lab.data_dir());
+        let previous = (command != "ADD").then(|| self.run("ADD", None).result());
+        let (reply, exchanges) = self.with_previous(command, previous.as_ref()).exchanges(self.lab);
+        reply.succeeded();
+        is_gone_after_del(self, "nothing");
+        exchanges
     }
 
     fn with_previous(&self, command: &str, previous: Option<&Value>) -> Call {
@@ -137,6 +62,49 @@ impl<'a> Network<'a> {
             return call.env("CNI_BUILTIN", "").env("CNI_PATH", go_plugins().unwrap().to_str().unwrap());
         }
         call
+    }
+}
+
+impl Subject for Network<'_> {
+    fn start_anew(&self) {
+        let _absent = fs::remove_dir_all(self.lab.data_dir());
+    }
+
+    fn run(&self, command: &str, previous: Option<&Value>) -> Reply {
+        self.with_previous(command, previous).run_in(&self.lab.host)
+    }
+
+    fn run_with(&self, fault: &Fault, command: &str, previous: Option<&Value>) -> Reply {
+        self.with_previous(command, previous).run_with(fault, self.lab)
+    }
+
+    fn follow(&self, fault: Option<&Fault>, command: &str, previous: Option<&Value>) -> (Reply, Vec<SystemCall>) {
+        self.with_previous(command, previous).follow_in(&self.lab.host, fault)
+    }
+
+    fn networks(&self) -> Networks {
+        vec![(self.sandbox.links() == ["eth0", "lo"], self.lab.reserved("net"))]
+    }
+
+    fn differences(&self, result: &Value) -> Vec<String> {
+        if self.sandbox.links() != ["eth0", "lo"] {
+            return self.sandbox.links();
+        }
+        let mut held: Vec<String> = self.sandbox.addresses("eth0").iter().map(|one| without_prefix(one)).collect();
+        held.sort();
+        let told = addresses(result);
+        let wrong = [held, self.lab.reserved("net")].into_iter().filter(|found| *found != told);
+        wrong.flatten().collect()
+    }
+
+    fn left(&self) -> Vec<String> {
+        let inside = self.sandbox.links().into_iter().filter(|link| link != "lo");
+        let outside = self.lab.host.links().into_iter().filter(|link| !["ens32", "lo", "wire"].contains(&&**link));
+        inside.chain(outside).chain(self.lab.reserved("net")).collect()
+    }
+
+    fn damage(&self) {
+        self.sandbox.ip("route delete default");
     }
 }
 

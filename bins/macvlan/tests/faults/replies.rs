@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use testkit::{Exchange, Fault, Lab, sample};
+use testkit::{Exchange, Fault, Lab, sample, survives};
 
 use crate::Network;
 
@@ -29,7 +29,7 @@ fn each(lab: &Lab, what: &str, faults: impl Fn(&Exchange) -> Vec<Fault>) {
         let (requests, count) = (exchanges.len(), all.len());
         let chosen = sample(all, SAMPLE);
         for fault in &chosen {
-            network.survives(command, fault);
+            survives(&network, command, fault);
         }
         eprintln!("{} of {count} {what} in {requests} requests of {command}", chosen.len());
     }
@@ -48,7 +48,7 @@ pub(crate) fn silence(lab: &Lab) {
     let chosen = sample(all, 4);
     thread::scope(|scope| {
         for (command, fault) in &chosen {
-            scope.spawn(move || Network::dual_stack(&Lab::new()).survives(command, fault));
+            scope.spawn(move || survives(&Network::dual_stack(&Lab::new()), command, fault));
         }
     });
     eprintln!("{} of {count} replies that do not come", chosen.len());

@@ -14,7 +14,7 @@ use nix::{
     unistd::{Pid, mkfifo},
 };
 use serde_json::{Value, json};
-use testkit::Lab;
+use testkit::{Lab, Subject, is_gone_after_del};
 
 use crate::node::Node;
 
@@ -47,7 +47,7 @@ pub(crate) fn adds(lab: &Lab) {
     let odd = Odd::new(lab);
     for (commands, text) in behaviours {
         odd.does("ADD", commands);
-        let reply = odd.node.run("ADD");
+        let reply = odd.node.run("ADD", None);
         if text.is_empty() {
             reply.succeeded();
         } else {
@@ -57,7 +57,7 @@ pub(crate) fn adds(lab: &Lab) {
             odd.node.is_empty(commands);
             assert_eq!(odd.calls(), ["ADD", "DEL"], "{commands}");
         }
-        odd.node.is_gone_after_del(commands);
+        is_gone_after_del(&odd.node, commands);
     }
     eprintln!("{} ways to answer an ADD", behaviours.len());
 }
@@ -76,8 +76,8 @@ pub(crate) fn dels(lab: &Lab) {
     let odd = Odd::new(lab);
     for (commands, text) in behaviours {
         odd.does("DEL", commands);
-        odd.node.run("ADD").succeeded();
-        let reply = odd.node.run("DEL");
+        odd.node.run("ADD", None).succeeded();
+        let reply = odd.node.run("DEL", None);
         if text.is_empty() {
             reply.succeeded();
         } else {
@@ -87,7 +87,7 @@ pub(crate) fn dels(lab: &Lab) {
             assert_eq!(odd.node.sandbox.links(), ["lo"], "{commands}: the others go all the same");
         }
         odd.does("DEL", "exit 0");
-        odd.node.is_gone_after_del(commands);
+        is_gone_after_del(&odd.node, commands);
     }
     eprintln!("{} ways to answer a DEL", behaviours.len());
 }
@@ -100,7 +100,7 @@ pub(crate) fn hangs(lab: &Lab) {
     for command in ["ADD", "DEL"] {
         odd.does(command, &format!("echo $$ > {}; exec sleep 1000", pipe.display()));
         if command == "DEL" {
-            odd.node.run("ADD").succeeded();
+            odd.node.run("ADD", None).succeeded();
         }
         let running = lab.host.within(|| odd.node.call(command).start());
         let mut process = String::new();
@@ -108,7 +108,7 @@ pub(crate) fn hangs(lab: &Lab) {
         let _killed = running.kill();
         kill(Pid::from_raw(process.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
         odd.does("DEL", "exit 0");
-        odd.node.is_gone_after_del(command);
+        is_gone_after_del(&odd.node, command);
         odd.does("ADD", r#"echo '{"cniVersion":"1.0.0"}'"#);
     }
     eprintln!("a plugin that hangs in ADD and in DEL");

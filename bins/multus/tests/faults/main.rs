@@ -1,5 +1,5 @@
-//! Every system call of an ADD, of a DEL and of a CHECK for a sandbox with three networks fails once, the process dies at
-//! each, replies of the kernel's are none, and a plugin that is executed does whatever a program can do: nothing is left of
+//! Every system call of an ADD, of a DEL and of a CHECK for a sandbox with three networks fails once, or from then on, the
+//! process dies at each, replies of the kernel's are none, and a plugin that is executed does whatever a program can do: nothing is left of
 //! an ADD that failed, in no network and no file, and a DEL goes through in the end.
 //!
 //! As it is a sample of the faults; all of them with `SOAK=1`. Each case prints how many they were.
@@ -13,7 +13,7 @@
 
 use std::process::ExitCode;
 
-use testkit::{go_plugins, run_when, strace};
+use testkit::{go_plugins, run_when, strace, system_calls_can_fail};
 
 mod calls;
 mod delegates;
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
                 "an_error_of_any_system_call_leaves_nothing_beside_an_executed_plugin",
                 calls::errors_beside_an_executed_plugin,
             ),
+            ("an_error_that_lasts_is_told_and_leaves_what_del_takes_of_three_networks", calls::errors_that_last),
+            ("an_error_in_undoing_three_networks_is_told_too_and_leaves_what_del_takes", calls::errors_in_undoing),
             ("any_odd_reply_of_the_kernels_leaves_nothing_of_three_networks", calls::replies),
             ("a_result_that_nobody_gets_leaves_nothing_of_three_networks", calls::nobody_listens),
             ("a_death_at_any_system_call_leaves_what_del_takes", calls::deaths),
@@ -34,6 +36,6 @@ fn main() -> ExitCode {
             ("a_del_whose_plugin_does_anything_is_told_and_can_be_repeated", delegates::dels),
             ("a_plugin_that_hangs_is_given_up_with_the_command", delegates::hangs),
         ],
-        go_plugins().and(strace()).map(drop),
+        go_plugins().and(strace()).and(system_calls_can_fail()),
     )
 }

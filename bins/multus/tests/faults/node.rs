@@ -3,14 +3,11 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use testkit::{Call, Fault, Lab, Netns, Reply, SystemCall, go_plugins};
+use testkit::{Call, Exchange, Fault, Lab, Netns, Networks, Reply, Subject, SystemCall, go_plugins, is_gone_after_del};
 
 const MULTUS: &str = env!("CARGO_BIN_EXE_multus");
 const ARGS: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=test;K8S_POD_NAME=web-0;K8S_POD_UID=uid-1";
 pub(crate) const NETWORKS: [&str; 3] = ["cluster", "first", "second"];
-
-/// Each network's link in the sandbox, and the addresses that are reserved for it.
-type State = Vec<(bool, Vec<String>)>;
 
 pub(crate) struct Node<'a> {
     pub(crate) lab: &'a Lab,
@@ -52,121 +49,18 @@ impl<'a> Node<'a> {
         self
     }
 
-    /// What a whole command does.
-    pub(crate) fn system_calls(&self, command: &str) -> Vec<SystemCall> {
+    /// What the command asks the kernel.
+    pub(crate) fn exchanges(&self, command: &str) -> Vec<Exchange> {
         self.start_anew();
-        let previous = (command != "ADD").then(|| self.run("ADD").result());
-        let (reply, calls) = self.with_previous(command, previous.as_ref()).system_calls(self.lab);
+        let previous = (command != "ADD").then(|| self.run("ADD", None).result());
+        let (reply, exchanges) = self.with_previous(command, previous.as_ref()).exchanges(self.lab);
         reply.succeeded();
-        self.is_gone_after_del("nothing");
-        calls
+        is_gone_after_del(self, "nothing");
+        exchanges
     }
 
-    /// Has that happen to the command, and sees to it that all is well.
-    pub(crate) fn survives(&self, command: &str, fault: &Fault) {
-        self.start_anew();
-        match command {
-            "ADD" => self.add_survives(fault),
-            "DEL" => self.del_survives(fault),
-            _ => self.check_survives(fault),
-        }
-        self.is_gone_after_del(&format!("{command}: {fault}"));
-    }
-
-    fn add_survives(&self, fault: &Fault) {
-        let reply = self.call("ADD").run_with(fault, self.lab);
-        let result = if fault.is_survived(&reply) {
-            reply.result()
-        } else {
-            self.is_empty(&format!("{fault}: {reply:?}"));
-            // It was that one time.
-            self.run("ADD").result()
-        };
-        self.is_attached(&result, fault);
-    }
-
-    fn del_survives(&self, fault: &Fault) {
-        let result = self.run("ADD").result();
-        let whole = self.state();
-        let reply = self.call("DEL").run_with(fault, self.lab);
-        if fault.is_survived(&reply) {
-            self.is_gone(&format!("{fault}: {reply:?}"));
-        }
-        let check = self.with_previous("CHECK", Some(&result)).run_in(&self.lab.host);
-        assert_eq!(check.status == Some(0), self.state() == whole, "{fault}: {reply:?}, then {check:?}");
-    }
-
-    fn check_survives(&self, fault: &Fault) {
-        let result = self.run("ADD").result();
-        let reply = self.with_previous("CHECK", Some(&result)).run_with(fault, self.lab);
-        let _whole = fault.is_survived(&reply);
-        self.is_attached(&result, fault);
-        self.sandbox.ip("link set net2 down");
-        let reply = self.with_previous("CHECK", Some(&result)).run_with(fault, self.lab);
-        assert_eq!(reply.status, Some(1), "{fault}: the last link is down");
-    }
-
-    /// Has the process die there, and sees to it that the next commands make that good.
-    pub(crate) fn outlives(&self, command: &str, fault: &Fault) {
-        self.start_anew();
-        if command == "DEL" {
-            self.run("ADD").succeeded();
-        }
-        let _died = self.call(command).run_with(fault, self.lab);
-        self.is_gone_after_del(&format!("{command}: {fault}"));
-        self.run("ADD").succeeded();
-        self.is_gone_after_del(&format!("{command}: {fault}, and ADD"));
-    }
-
-    fn is_attached(&self, result: &Value, fault: &Fault) {
-        let state = self.state();
-        assert!(state.iter().all(|(has_link, reserved)| *has_link && !reserved.is_empty()), "{fault}: {state:?}");
-        let check = self.with_previous("CHECK", Some(result)).run_in(&self.lab.host);
-        assert_eq!(check.status, Some(0), "{fault}: {check:?}");
-    }
-
-    pub(crate) fn is_gone_after_del(&self, after: &str) {
-        let reply = self.run("DEL");
-        assert_eq!(reply.status, Some(0), "{after}: {reply:?}");
-        self.is_gone(after);
-    }
-
-    /// Nothing is left: no link, no address, no file.
-    pub(crate) fn is_gone(&self, after: &str) {
-        self.is_empty(after);
-        let files = names(&self.lab.path("multus"));
-        assert!(files.iter().all(|name| [".sandboxes", "results"].contains(&&**name)), "{after}: {files:?}");
-    }
-
-    /// What is remembered of the sandbox may be that it has no networks.
     pub(crate) fn is_empty(&self, after: &str) {
-        assert_eq!(self.state(), vec![(false, Vec::new()); 3], "{after}");
-        assert_eq!(self.sandbox.links(), ["lo"], "{after}");
-        let mut links = self.lab.host.links();
-        // The other end of a veth goes a moment after it.
-        links.retain(|name| !name.starts_with("veth"));
-        assert_eq!(links, self.host_links, "{after}");
-        let directory = self.lab.path("multus");
-        assert_eq!(names(&directory.join("results")), [""; 0], "{after}");
-        let remembered = fs::read_to_string(directory.join("c1")).unwrap_or_else(|_| "[]".to_owned());
-        assert_eq!(remembered, "[]", "{after}");
-    }
-
-    fn state(&self) -> State {
-        let links = self.sandbox.links();
-        let of = |(network, link): (&str, &str)| (links.contains(&link.to_owned()), self.lab.reserved(network));
-        NETWORKS.into_iter().zip(["eth0", "net1", "net2"]).map(of).collect()
-    }
-
-    /// So that every command does the same each time.
-    fn start_anew(&self) {
-        for directory in [self.lab.data_dir(), self.lab.path("multus")] {
-            let _absent = fs::remove_dir_all(directory);
-        }
-    }
-
-    pub(crate) fn run(&self, command: &str) -> Reply {
-        self.call(command).run_in(&self.lab.host)
+        assert_eq!(self.left(), [""; 0], "{after}");
     }
 
     fn with_previous(&self, command: &str, previous: Option<&Value>) -> Call {
@@ -190,6 +84,61 @@ impl<'a> Node<'a> {
             "cniVersion": "1.1.0", "name": "multus-cni-network", "type": "multus", "delegates": self.delegates,
             "cniDir": self.lab.path("multus"), "confDir": self.lab.path("net.d"), "binDir": self.lab.path("bin"),
         })
+    }
+}
+
+impl Subject for Node<'_> {
+    fn start_anew(&self) {
+        for directory in [self.lab.data_dir(), self.lab.path("multus")] {
+            let _absent = fs::remove_dir_all(directory);
+        }
+    }
+
+    fn run(&self, command: &str, previous: Option<&Value>) -> Reply {
+        self.with_previous(command, previous).run_in(&self.lab.host)
+    }
+
+    fn run_with(&self, fault: &Fault, command: &str, previous: Option<&Value>) -> Reply {
+        self.with_previous(command, previous).run_with(fault, self.lab)
+    }
+
+    fn follow(&self, fault: Option<&Fault>, command: &str, previous: Option<&Value>) -> (Reply, Vec<SystemCall>) {
+        self.with_previous(command, previous).follow_in(&self.lab.host, fault)
+    }
+
+    fn networks(&self) -> Networks {
+        let links = self.sandbox.links();
+        let of = |(network, link): (&str, &str)| (links.contains(&link.to_owned()), self.lab.reserved(network));
+        NETWORKS.into_iter().zip(["eth0", "net1", "net2"]).map(of).collect()
+    }
+
+    fn differences(&self, _: &Value) -> Vec<String> {
+        let lacking = self.networks().into_iter().zip(NETWORKS);
+        let lacking = lacking.filter(|((has_link, reserved), _)| !has_link || reserved.is_empty());
+        lacking.map(|(_, network)| network.to_owned()).collect()
+    }
+
+    /// What is remembered of the sandbox may be that it has no networks.
+    fn left(&self) -> Vec<String> {
+        let inside = self.sandbox.links().into_iter().filter(|link| link != "lo");
+        // The other end of a veth goes a moment after it.
+        let is_new = |link: &String| !link.starts_with("veth") && !self.host_links.contains(&&**link);
+        let outside = self.lab.host.links().into_iter().filter(is_new);
+        let reserved = NETWORKS.into_iter().flat_map(|network| self.lab.reserved(network));
+        let directory = self.lab.path("multus");
+        let remembered = fs::read_to_string(directory.join("c1")).ok().filter(|remembered| remembered != "[]");
+        let stored = names(&directory.join("results"));
+        inside.chain(outside).chain(reserved).chain(stored).chain(remembered).collect()
+    }
+
+    fn left_by_del(&self) -> Vec<String> {
+        let files = names(&self.lab.path("multus"));
+        let left = files.into_iter().filter(|name| ![".sandboxes", "results"].contains(&&**name));
+        self.left().into_iter().chain(left).collect()
+    }
+
+    fn damage(&self) {
+        self.sandbox.ip("link set net2 down");
     }
 }
 
