@@ -2,6 +2,7 @@
 
 use std::{error::Error as StdError, io, path::PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -343,6 +344,14 @@ impl ErrorObject {
     pub fn print(&self) -> Vec<u8> {
         go_json(self)
     }
+}
+
+/// Whether an error says that the process or the machine has run out of something, descriptors or memory: then it says nothing
+/// of what could not be read, and whoever takes it for unreadable, or not there, loses it.
+#[must_use]
+pub fn is_lack(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
 /// The words for an operating system's error as the Go tools print them: `file exists`, without a number.

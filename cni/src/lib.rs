@@ -63,7 +63,7 @@ pub use config_files::configuration_files;
 pub use config_list::NetworkConfigList;
 pub use directory::make_directory;
 pub use document::Document;
-pub use error::{Error, ErrorCode, ErrorObject, os_error_text};
+pub use error::{Error, ErrorCode, ErrorObject, is_lack, os_error_text};
 pub use exec::ExecutedPlugin;
 pub use guarded::{must_be_guarded, must_be_guarded_or_sticky};
 pub use id::{ContainerId, InterfaceName, NetworkName};

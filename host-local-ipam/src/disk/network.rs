@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use multus_cni::{AttachmentId, ByteLock, NetworkName};
+use multus_cni::{AttachmentId, ByteLock, NetworkName, is_lack};
 use nix::{
     dir::{Dir, Type},
     errno::Errno,
@@ -268,12 +268,19 @@ impl Network<'_> {
     fn all_files(&self) -> Result<Vec<Reservation>, StoreError> {
         let mut reservations = Vec::new();
         for address in self.addresses()? {
-            // What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go plugin;
-            // the address is taken all the same.
-            let owner = self.read(address).ok().flatten();
+            let owner = self.known_owner(address)?;
             reservations.extend(owner.map(|owner| Reservation { address, owner }));
         }
         Ok(reservations)
+    }
+
+    /// Who has `address`. What cannot be read, or nobody could have written as a reservation, belongs to nobody, as with the Go
+    /// plugin; the address is taken all the same. But where nothing can be read for now, nobody knows whose it is.
+    fn known_owner(&self, address: IpAddr) -> Result<Option<Owner>, StoreError> {
+        match self.read(address) {
+            Err(error) if is_lack(&error.source) => Err(error),
+            other => Ok(other.ok().flatten()),
+        }
     }
 
     /// Every address that is taken, by a reservation or by whatever else has its name.

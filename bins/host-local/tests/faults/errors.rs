@@ -2,11 +2,11 @@
 
 use std::{fs, net::IpAddr};
 
-use testkit::strace;
+use testkit::{Fault, LACKS, sample, strace};
 
 use crate::{
-    AFTER_DEATH, AFTER_REBOOT, BESIDE, COLLECTION, FRESH, FULL, ITS, OTHERS, Place, RELEASE, RELEASE_WITHOUT_INDEX,
-    Scenario, VERIFICATION, addresses, sequence::is_long,
+    AFTER_DEATH, AFTER_REBOOT, BESIDE, COLLECTION, FRESH, FULL, ITS, OTHERS, Place, RELEASE,
+    RELEASE_WHERE_NO_INDEX_CAN_BE, RELEASE_WITHOUT_INDEX, Scenario, VERIFICATION, addresses, sequence::is_long,
 };
 
 pub(crate) fn of_adds() {
@@ -24,6 +24,50 @@ pub(crate) fn of_adds_that_adopt() {
 pub(crate) fn of_other_commands() {
     for scenario in [RELEASE, RELEASE_WITHOUT_INDEX, COLLECTION, VERIFICATION] {
         fail_every_call(&scenario);
+    }
+}
+
+/// Of each scenario, in a short run.
+const SAMPLE: usize = 40;
+
+pub(crate) fn that_last() {
+    let released = [RELEASE, RELEASE_WITHOUT_INDEX, RELEASE_WHERE_NO_INDEX_CAN_BE, COLLECTION];
+    for scenario in [FRESH, BESIDE, AFTER_REBOOT].into_iter().chain(released) {
+        let (reply, calls) = scenario.call(&scenario.host()).follow(None);
+        reply.succeeded();
+        let faults: Vec<Fault> = LACKS.iter().flat_map(|lack| Fault::lasting(&calls, *lack)).collect();
+        let count = faults.len();
+        assert!(count > 30, "only {count}");
+        let chosen = sample(faults, SAMPLE);
+        for fault in &chosen {
+            let _place = Place(format!("{}: {fault}", scenario.name));
+            survives(&scenario, fault);
+        }
+        println!("{}: {} of {count} errors that last", scenario.name, chosen.len());
+    }
+}
+
+fn survives(scenario: &Scenario, fault: &Fault) {
+    let host = scenario.host();
+    let before = host.reservations();
+    let (reply, _) = scenario.call(&host).follow(Some(fault));
+    scenario.assert_invariants(&host, &before, false);
+    let held = host.held_by(ITS);
+    match (scenario.command, fault.is_survived(&reply)) {
+        ("ADD", true) => assert_eq!(addresses(&reply), held.keys().copied().collect::<Vec<_>>(), "{reply:?}"),
+        (_, true) => assert!(held.is_empty(), "{held:?} is left: {reply:?}"),
+        ("ADD", false) => {
+            // Whoever finds no way to release either says so.
+            let left = held.keys().any(|address| !before.contains_key(address));
+            let is_told = reply.error().1.contains("releasing what had been reserved failed");
+            assert!(!left || is_told, "{held:?} is left: {reply:?}");
+        }
+        (_, false) => {}
+    }
+    host.ours("DEL", ITS).run().succeeded();
+    assert!(host.held_by(ITS).is_empty(), "{reply:?}");
+    for container in OTHERS.into_iter().filter(|other| !host.held_by(other).is_empty()) {
+        host.go("CHECK", container).run().succeeded();
     }
 }
 

@@ -16,7 +16,7 @@ use host_local_ipam::{Boot, Config, DiskStore, Request, Stage, Store, allocate};
 use multus_cni::{AttachmentId, Invocation, NetworkConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::{Call, Machine, Reply, go_plugins, run_without_lab, strace};
+use testkit::{Call, Machine, Reply, go_plugins, run_without_lab, strace, system_calls_can_fail};
 
 use sequence::{NETWORK, Reservations};
 
@@ -30,7 +30,7 @@ mod sync;
 mod together;
 
 fn main() -> ExitCode {
-    let needed = go_plugins().and(strace()).map(drop);
+    let needed = go_plugins().and(strace()).and(system_calls_can_fail());
     run_without_lab(
         &[
             ("an_add_killed_at_any_call_is_served_again", kills::an_add_is_served_again),
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             ("an_add_survives_an_error_of_any_call_or_leaves_nothing", errors::of_adds),
             ("an_add_that_adopts_survives_an_error_of_any_call_or_leaves_nothing", errors::of_adds_that_adopt),
             ("a_release_a_collection_and_a_check_survive_an_error_of_any_call_or_tell", errors::of_other_commands),
+            ("an_error_that_lasts_keeps_no_address_that_del_does_not_tell_of", errors::that_last),
             ("lives_with_the_go_plugin_are_those_of_the_model", lives::are_those_of_the_model),
             ("many_at_once_never_have_the_same_address", together::never_the_same_address),
             ("an_attachment_waits_for_its_add_and_no_other_does", order::waits_for_its_add),
@@ -251,6 +252,12 @@ const RELEASE: Scenario = Scenario::new("DEL", "DEL", attached);
 const RELEASE_WITHOUT_INDEX: Scenario = Scenario::new("DEL without an index", "DEL", |host| {
     attached(host);
     fs::remove_file(host.data_dir().join(format!(".host-local/{NETWORK}.index"))).unwrap();
+});
+const RELEASE_WHERE_NO_INDEX_CAN_BE: Scenario = Scenario::new("DEL where no index can be", "DEL", |host| {
+    attached(host);
+    let index = host.data_dir().join(format!(".host-local/{NETWORK}.index"));
+    fs::remove_file(&index).unwrap();
+    fs::create_dir_all(index.join("taken")).unwrap();
 });
 const COLLECTION: Scenario = Scenario::new("GC", "GC", attached);
 const VERIFICATION: Scenario = Scenario::new("CHECK", "CHECK", attached);

@@ -44,7 +44,7 @@ impl Network<'_> {
             Some(address) if is_torn(&found) => EntryKind::Torn(address),
             // To open anything but a file might mean to wait for ever.
             Some(address) if SFlag::from_bits_truncate(found.st_mode & libc::S_IFMT) == SFlag::S_IFREG => {
-                match self.read(address).ok().flatten() {
+                match self.known_owner(address)? {
                     Some(owner) => EntryKind::Reservation(Reservation { address, owner }, self.standing(address)?),
                     None => EntryKind::Foreign,
                 }
