@@ -36,13 +36,13 @@ e2e:
 	CI=true E2E_KUBECONFIG="$(abspath $(KUBECONFIG))" cargo test -p e2e
 
 # The deaths, errors and crowds that the reservation store must survive, ten times as many as in `make test`; every error and
-# every odd reply of the kernel at every system call of macvlan and of multus; the daemon killed at each of an ADD and a DEL; and
+# every odd reply of the kernel at every system call of macvlan and of multus; the daemon killed and failed at each; and
 # everything at once for twenty minutes, or SOAK_SECONDS, as SOAK_SEED chooses.
 soak:
 	cargo build --quiet --workspace --bins
 	SOAK=1 CI=true cargo test -p host-local-ipam -p host-local-plugin --test faults -- --nocapture
 	SOAK=1 CI=true cargo test -p macvlan-plugin -p multus --test faults -- --nocapture
-	SOAK=1 CI=true cargo test -p multus-daemon --test kills --test soak -- --nocapture
+	SOAK=1 CI=true cargo test -p multus-daemon --test kills --test errors --test soak -- --nocapture
 
 # Generated configurations and commands against the Go plugins, ten times as many as in `make test`.
 diff: export DIFFERENTIAL_SEED := $(or $(DIFFERENTIAL_SEED),$(shell date +%s))
