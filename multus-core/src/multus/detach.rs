@@ -1,8 +1,8 @@
 //! Detaching a sandbox from its networks, and what is known of them.
 
-use std::path::Path;
+use std::{error::Error as StdError, io, path::Path};
 
-use multus_cni::{Attachment, AttachmentRequest, Command, NetworkConfigList};
+use multus_cni::{Attachment, AttachmentRequest, Command, NetworkConfigList, is_lack};
 use multus_net::Namespace;
 use tracing::warn;
 
@@ -81,16 +81,20 @@ impl Call<'_> {
     }
 
     /// What the sandbox is attached to, as ADD remembered it, then what else was stored for it; what cannot be read is passed
-    /// over. `None` when nothing is known.
+    /// over, unless nothing can be read for now. `None` when nothing is known.
     pub(super) fn remembered(
         &self,
         attachment: &Attachment,
         command: Command,
     ) -> Result<Option<Vec<Remembered>>, Error> {
-        let delegates = self.scratch.load(&attachment.container_id).unwrap_or_else(|error| {
-            warn!(%error, "what ADD remembered of the sandbox cannot be read");
-            None
-        });
+        let delegates = match self.scratch.load(&attachment.container_id) {
+            Err(error) if is_for_now(&error) => return Err(error),
+            Err(error) => {
+                warn!(%error, "what ADD remembered of the sandbox cannot be read");
+                None
+            }
+            Ok(delegates) => delegates,
+        };
         let is_known = delegates.is_some();
         let mut remembered = self.with_requests(attachment, delegates.unwrap_or_default(), command)?;
         for cached in self.chain.cache.attachments(Some(&attachment.container_id))? {
@@ -105,6 +109,7 @@ impl Call<'_> {
                         remembered.push(Remembered { network: config.name().to_string(), config, request });
                     }
                 }
+                Err(error) if is_for_now(&error) => return Err(error.into()),
                 Err(error) => warn!(%error, "an attachment cannot be read"),
             }
         }
@@ -121,4 +126,10 @@ impl Call<'_> {
         let both = delegates.into_iter().zip(requests);
         Ok(both.map(|(Delegate { name, config, .. }, request)| Remembered { network: name, config, request }).collect())
     }
+}
+
+/// Whether something could not be read since there was a lack of descriptors or memory: it may be whole.
+fn is_for_now(error: &(dyn StdError + 'static)) -> bool {
+    let is_it = error.downcast_ref::<io::Error>().is_some_and(is_lack);
+    is_it || error.source().is_some_and(is_for_now)
 }

@@ -29,6 +29,20 @@ pub(crate) fn errors_that_last(lab: &Lab) {
     });
 }
 
+/// What is stored of each attachment is all that DEL has to go by.
+pub(crate) fn errors_that_last_where_a_file_is_lost(lab: &Lab) {
+    let node = Node::forgetful(lab);
+    let calls = system_calls_of(&node, "DEL");
+    let all: Vec<Fault> = LACKS.iter().flat_map(|lack| Fault::lasting(&calls, *lack)).collect();
+    let count = all.len();
+    assert!(count > 50, "only {count}");
+    let chosen = sample(all, 40);
+    for fault in &chosen {
+        survives(&node, "DEL", fault);
+    }
+    eprintln!("{} of {count} errors that last in a DEL that has lost a file", chosen.len());
+}
+
 pub(crate) fn errors_in_undoing(lab: &Lab) {
     let node = Node::new(lab);
     let firsts = Fault::errors(&system_calls_of(&node, "ADD"));

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
                 calls::errors_beside_an_executed_plugin,
             ),
             ("an_error_that_lasts_is_told_and_leaves_what_del_takes_of_three_networks", calls::errors_that_last),
+            ("an_error_that_lasts_hides_no_attachment_from_del", calls::errors_that_last_where_a_file_is_lost),
             ("an_error_in_undoing_three_networks_is_told_too_and_leaves_what_del_takes", calls::errors_in_undoing),
             ("any_odd_reply_of_the_kernels_leaves_nothing_of_three_networks", calls::replies),
             ("a_result_that_nobody_gets_leaves_nothing_of_three_networks", calls::nobody_listens),

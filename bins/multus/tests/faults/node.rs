@@ -14,6 +14,8 @@ pub(crate) struct Node<'a> {
     pub(crate) sandbox: Netns,
     delegates: Vec<Value>,
     host_links: Vec<&'static str>,
+    /// Whether the file goes in which ADD remembers the sandbox.
+    is_forgetful: bool,
 }
 
 impl<'a> Node<'a> {
@@ -31,7 +33,13 @@ impl<'a> Node<'a> {
             network("first", both),
             network("second", json!([[{"subnet": "10.1.2.0/24"}]])),
         ];
-        Self { lab, sandbox: lab.container("sandbox"), delegates, host_links: vec!["ens32", "lo", "wire"] }
+        Self {
+            lab,
+            sandbox: lab.container("sandbox"),
+            delegates,
+            host_links: vec!["ens32", "lo", "wire"],
+            is_forgetful: false,
+        }
     }
 
     /// With a cluster network of the Go plugins.
@@ -41,6 +49,11 @@ impl<'a> Node<'a> {
             json!({"cniVersion": "0.4.0", "name": "cluster", "type": "bridge", "bridge": "cni0", "ipam": ipam});
         lab.host.ip("link add cni0 type bridge");
         Self { host_links: vec!["cni0", "ens32", "lo", "wire"], ..Self::new(lab).replacing(0, bridge) }
+    }
+
+    /// Whose file of the sandbox is lost after each ADD; what is stored of each attachment is there.
+    pub(crate) fn forgetful(lab: &'a Lab) -> Self {
+        Self { is_forgetful: true, ..Self::new(lab) }
     }
 
     /// With that network in place of one.
@@ -95,7 +108,11 @@ impl Subject for Node<'_> {
     }
 
     fn run(&self, command: &str, previous: Option<&Value>) -> Reply {
-        self.with_previous(command, previous).run_in(&self.lab.host)
+        let reply = self.with_previous(command, previous).run_in(&self.lab.host);
+        if self.is_forgetful && command == "ADD" {
+            fs::remove_file(self.lab.path("multus/c1")).unwrap();
+        }
+        reply
     }
 
     fn run_with(&self, fault: &Fault, command: &str, previous: Option<&Value>) -> Reply {
