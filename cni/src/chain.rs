@@ -69,8 +69,8 @@ impl Chain {
     /// backwards; the cache is as it was once everything is undone, and keeps the attachment for DEL otherwise.
     ///
     /// # Errors
-    /// The first plugin's that failed, when the others are undone; [`Error::IncompatibleVersion`]; [`Error::File`] and
-    /// [`Error::MalformedCache`] when the attachment cannot be stored.
+    /// The first plugin's that failed, when the others are undone, and those of undoing them; [`Error::IncompatibleVersion`];
+    /// [`Error::File`] and [`Error::MalformedCache`] when the attachment cannot be stored.
     pub fn add(&self, list: &NetworkConfigList, request: &AttachmentRequest) -> Result<Pending, Error> {
         let version = Version::parse(list.version())?;
         for index in 0..list.len() {
@@ -84,6 +84,32 @@ impl Chain {
 
         let entry = Entry { cache: self.cache.clone(), cached: cached.clone(), before };
         let mut added = Added { plugins: Vec::new(), entry: Some(entry) };
+        match self.add_all(&mut added, cached, list, request, version) {
+            Ok(success) => Ok(Pending::new(success, added)),
+            Err(cause) => {
+                if cause.remains() {
+                    // Its DEL needs that.
+                    added.entry = None;
+                }
+                Err(match added.take_back() {
+                    Ok(()) => cause,
+                    Err(remains) => {
+                        let remains = remains.within("taking back what had been added failed");
+                        Error::Several(vec![cause, Error::NotUndone(Box::new(remains))])
+                    }
+                })
+            }
+        }
+    }
+
+    fn add_all(
+        &self,
+        added: &mut Added,
+        cached: CachedAttachment,
+        list: &NetworkConfigList,
+        request: &AttachmentRequest,
+        version: Version,
+    ) -> Result<Success, Error> {
         let mut success = None;
         for index in 0..list.len() {
             let previous = previous_result(success.as_ref(), version)?;
@@ -96,7 +122,7 @@ impl Chain {
         }
         let success = success.unwrap_or_default();
         self.store(&cached.with_result(&success, version)?)?;
-        Ok(Pending::new(success, added))
+        Ok(success)
     }
 
     /// Tells the plugins of these attachments to one sandbox that DELs of all of them follow, before the first of these.

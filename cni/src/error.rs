@@ -133,6 +133,9 @@ pub enum Error {
     /// Several errors, of which the first gives the code.
     #[error("{}", joined(.0))]
     Several(Vec<Self>),
+    /// The failure of an ADD of which something remains, since undoing it failed as well: its DEL is needed.
+    #[error(transparent)]
+    NotUndone(Box<Self>),
     /// A plugin that is neither built in nor found in the plugin path.
     #[error("{0}")]
     PluginNotFound(String),
@@ -178,6 +181,16 @@ impl Error {
         }
     }
 
+    /// Whether something remains of the ADD that failed by this.
+    #[must_use]
+    pub fn remains(&self) -> bool {
+        if let Self::Several(errors) = self {
+            return errors.iter().any(Self::remains);
+        }
+        let inner = if let Self::Context { source, .. } = self { Some(source) } else { None };
+        matches!(self, Self::NotUndone(_)) || inner.is_some_and(|inner| inner.remains())
+    }
+
     /// Whether a configuration was refused for its name alone.
     pub(crate) fn is_of_name(&self) -> bool {
         matches!(self, Self::MissingNetworkName | Self::InvalidNetworkName(_))
@@ -208,7 +221,7 @@ impl Error {
             | Self::File { .. }
             | Self::MalformedCache { .. }
             | Self::PluginNotFound(_) => ErrorCode::Internal,
-            Self::Context { source, .. } => source.code(),
+            Self::Context { source, .. } | Self::NotUndone(source) => source.code(),
             Self::Several(errors) => errors.first().map_or(ErrorCode::Internal, Self::code),
             // What libcni gives for a delegate that died without a word.
             Self::Execution(_) => ErrorCode::Other(0),
@@ -221,6 +234,9 @@ impl Error {
     pub fn object(&self) -> ErrorObject {
         if let Self::Plugin { object, .. } = self {
             return object.clone();
+        }
+        if let Self::NotUndone(error) = self {
+            return error.object();
         }
         ErrorObject { code: self.code().number(), msg: self.to_string(), details: self.details() }
     }

@@ -149,6 +149,24 @@ fn what_cannot_be_undone_stays_known_for_its_del() {
 }
 
 #[test]
+fn what_cannot_be_undone_is_told_beside_why_it_was_to_be() {
+    let node = Node::new(|call| refuse(call, &["ADD last", "undo first"]));
+    let error = node.chain.add(&two(), &request()).unwrap_err().to_string();
+    let why = r#"plugin type="last" failed (add): ADD last is out of luck"#;
+    assert_eq!(error, format!("{why}; taking back what had been added failed: undo first is out of luck"));
+    assert!(node.cached().is_some(), "its DEL needs that");
+}
+
+#[test]
+fn a_plugin_that_could_not_undo_what_it_did_stays_known_for_its_del() {
+    let node = Node::new(|call| refuse(call, &["ADD last"]).map_err(|error| Error::NotUndone(Box::new(error))));
+    let error = node.chain.add(&two(), &request()).unwrap_err();
+    assert!(error.to_string().ends_with("ADD last is out of luck"), "{error}");
+    assert_eq!(node.calls(), ["ADD first", "ADD last", "undo first"]);
+    assert!(node.cached().is_some());
+}
+
+#[test]
 fn a_failed_second_add_leaves_what_the_first_one_stored() {
     let node = Node::new(|_| Ok(()));
     node.chain.add(&two(), &request()).unwrap().keep();

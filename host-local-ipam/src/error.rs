@@ -148,7 +148,9 @@ impl From<Error> for multus_cni::Error {
         if let Error::Protocol(error) = error {
             return error;
         }
-        Self::from_plugin(error.code(), error)
+        let remains = matches!(error, Error::NotUndone { .. });
+        let error = Self::from_plugin(error.code(), error);
+        if remains { Self::NotUndone(Box::new(error)) } else { error }
     }
 }
 

@@ -236,7 +236,9 @@ impl From<Error> for multus_cni::Error {
         if let Error::Protocol(error) = error {
             return error;
         }
-        Self::from_plugin(error.code(), error)
+        let remains = matches!(error, Error::Both { .. });
+        let error = Self::from_plugin(error.code(), error);
+        if remains { Self::NotUndone(Box::new(error)) } else { error }
     }
 }
 

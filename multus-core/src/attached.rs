@@ -42,6 +42,17 @@ impl Attached {
         self.device_info_of.push((network.to_owned(), attachment.clone()));
     }
 
+    /// Takes back what has been attached, after a network that failed so.
+    pub(crate) fn take_back_after(&mut self, cause: &crate::Error) -> Result<(), Error> {
+        if let crate::Error::Delegate { source, .. } = cause
+            && source.remains()
+        {
+            // What remains is DEL's.
+            self.before = None;
+        }
+        self.take_back()
+    }
+
     pub(crate) fn take_back(&mut self) -> Result<(), Error> {
         let mut failures = Vec::new();
         while let Some(last) = self.networks.pop() {

@@ -36,7 +36,7 @@ impl Call<'_> {
         attached.note_before(Before { scratch, container, delegates: before });
         match self.attach_all(&mut attached, &delegates, &requests, pod.as_ref()) {
             Ok(success) => Ok(Pending::new(success, attached)),
-            Err(cause) => Err(match attached.take_back() {
+            Err(cause) => Err(match attached.take_back_after(&cause) {
                 Ok(()) => cause,
                 Err(remains) => Error::NotUndone { cause: Box::new(cause), remains },
             }),
