@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use testkit::{Call, Lab, Netns, Stopped, SystemCall, go_plugins, run_when, strace};
+use testkit::{Call, Lab, Netns, Stopped, SystemCall, go_plugins, run_when, strace, system_calls_can_fail};
 
 const MACVLAN: &str = env!("CARGO_BIN_EXE_macvlan");
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
                 each_point(host_with_that_name(lab), &ipam(lab), true);
             }),
         ],
-        go_plugins().and(strace()).map(drop),
+        go_plugins().and(strace()).and(system_calls_can_fail()),
     )
 }
 
@@ -40,7 +40,7 @@ fn each_point(lab: &Lab, ipam: &Value, is_ipam_executed: bool) {
         call
     };
     let first = lab.container("first");
-    let (reply, calls) = call("ADD", &first).system_calls(lab);
+    let (reply, calls) = call("ADD", &first).follow_in(&lab.host, None);
     reply.succeeded();
     call("DEL", &first).run_in(&lab.host).succeeded();
     let requests: Vec<&SystemCall> = calls.iter().filter(|call| call.name.starts_with("send")).collect();
