@@ -1,4 +1,4 @@
-//! The daemon under the default seccomp profile of container runtimes, with the capabilities of the manifest.
+//! The daemon under a default seccomp profile, with the capabilities of the manifest.
 
 #![allow(
     missing_docs,
@@ -31,7 +31,7 @@ use seccompiler::{BpfProgram, TargetArch, apply_filter, compile_from_json};
 use serde_json::{Value, json};
 use testkit::{Case, Lab, run_when};
 
-/// Of podman and CRI-O; containerd's and Docker's allow the same but for a few calls that are older or newer.
+/// Of podman and CRI-O.
 const PROFILE: &str = "/usr/share/containers/seccomp.json";
 const CONFINED: &str = "confined";
 const EPERM: i64 = 1;
