@@ -4,7 +4,15 @@
 
 mod fake;
 
-use std::{collections::BTreeMap, fs, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use fake::FakeCluster;
 use host_local_ipam::HostLocal;
@@ -44,6 +52,10 @@ fn main() -> ExitCode {
         ("a_failed_del_keeps_what_the_next_one_needs", a_failed_del_keeps_what_the_next_one_needs),
         ("check_looks_at_every_network", check_looks_at_every_network),
         ("garbage_is_what_the_runtime_does_not_know", garbage_is_what_the_runtime_does_not_know),
+        (
+            "what_a_sandbox_has_whose_files_cannot_be_read_is_no_garbage",
+            what_a_sandbox_has_whose_files_cannot_be_read_is_no_garbage,
+        ),
         ("what_is_plugged_in_while_garbage_is_collected_stays", what_is_plugged_in_while_garbage_is_collected_stays),
         ("what_a_plugged_device_was_said_to_be_goes_with_it", what_a_plugged_device_was_said_to_be_goes_with_it),
         ("add_and_del_of_a_sandbox_take_turns", add_and_del_of_a_sandbox_take_turns),
@@ -328,6 +340,40 @@ fn garbage_is_what_the_runtime_does_not_know(lab: &Lab) {
         host.del(sandbox).unwrap();
     }
     host.is_empty(&[&kept, &busy]);
+}
+
+fn what_a_sandbox_has_whose_files_cannot_be_read_is_no_garbage(lab: &Lab) {
+    let host = Host::new(lab, "macvlan-conf");
+    let [torn, whole] = ["torn", "whole"].map(|name| lab.container(name));
+    host.add(&torn).unwrap();
+    host.add(&whole).unwrap();
+    let reserved = host.reserved();
+    let mut config = host.config();
+    let valid = [&torn, &whole].map(|sandbox| json!({"containerID": container_id(sandbox), "ifname": "eth0"}));
+    config["cni.dev/valid-attachments"] = json!(valid);
+    let id = container_id(&torn);
+    let of_torn = |path: &Path| path.file_name().unwrap().to_str().unwrap().contains(&id);
+    let files = ["multus", "multus/results"].map(|directory| fs::read_dir(lab.path(directory)).unwrap());
+    let files = files.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|path| of_torn(path));
+    let files: Vec<(PathBuf, Vec<u8>)> = files.map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    for (path, _) in &files {
+        fs::write(path, "{").unwrap();
+    }
+    let error = host.gc(&config).unwrap_err().to_string();
+    assert!(error.contains(&format!("it is not known what sandbox {id} has")), "{error}");
+    assert_eq!(host.reserved(), reserved);
+    for (path, bytes) in &files {
+        fs::write(path, bytes).unwrap();
+    }
+    host.gc(&config).unwrap();
+    assert_eq!(host.reserved(), reserved);
+    // As if the runtime had attached it before Multus was there: its interface is the cluster network's.
+    for (path, _) in &files {
+        fs::remove_file(path).unwrap();
+    }
+    host.gc(&config).unwrap();
+    assert!(host.reserved().contains(&"cbr0/10.1.0.2".to_owned()), "{:?}", host.reserved());
 }
 
 fn what_is_plugged_in_while_garbage_is_collected_stays(lab: &Lab) {
