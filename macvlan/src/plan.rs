@@ -44,8 +44,9 @@ impl Plan {
                 Ok((parent(&config, &mut parent_side)?, parent_side))
             },
         );
-        let (parent, parent_side) = outside?;
+        // The one that was met first, where both fail.
         let inside = Some(inside?);
+        let (parent, parent_side) = outside?;
         if config.mtu < 0 || config.mtu > i64::from(parent.mtu) {
             return Err(Error::Mtu { mtu: config.mtu, master_mtu: parent.mtu });
         }
