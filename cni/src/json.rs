@@ -212,6 +212,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, String> {
 
 /// Whether a document has more than `most` values, counted without keeping any. One that is malformed has none after the mistake.
 pub(crate) fn has_more_than(most: usize, bytes: &[u8]) -> bool {
+    // A value takes a byte at least, and another one what separates it from the next, or ends it.
+    if bytes.len().div_ceil(2) <= most {
+        return false;
+    }
     let mut counter = Counter { left: most, is_exceeded: false };
     let text = String::from_utf8_lossy(bytes);
     // What is malformed is for whoever reads it to say.
